@@ -1,0 +1,75 @@
+"""What the engine will do for a request: pictures, passes and segments, all decided before any tensor exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.core.request import Request
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A checkpoint and the VAE to use with it: absolute paths, ``vae`` None for the checkpoint's own."""
+
+    checkpoint: str
+    vae: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to make. ``parameters`` are infotext entries that plugins add to it, in order."""
+
+    index: int
+    prompt: str
+    negative_prompt: str
+    seed: int
+    subseed: int
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """From the fraction ``start`` (0 to 1) of a pass on, this model with these patches makes the calls."""
+
+    model: ModelRef
+    start: float = 0.0
+    patches: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """How a pass begins from the one before: the latent resized, or decoded, upscaled and encoded again.
+
+    ``method`` is a latent mode's or an upscaler's name; ``strength`` the share of the schedule that is run (0 to 1).
+    """
+
+    space: str
+    method: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of a sampler over a schedule at one size (pixels)."""
+
+    width: int
+    height: int
+    steps: int
+    sampler: str
+    schedule: str
+    guidance_scale: float
+    segments: tuple[Segment, ...]
+    bridge: Bridge | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything decided for a request; ``batches`` lists indices of ``pictures`` that are sampled together."""
+
+    request: Request
+    pictures: tuple[Picture, ...]
+    batches: tuple[tuple[int, ...], ...]
+    passes: tuple[Pass, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)

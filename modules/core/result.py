@@ -1,0 +1,96 @@
+"""What comes back: finished pictures, progress and the interface through which a running job is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from modules.core.plan import ModelRef
+
+
+@dataclass(frozen=True)
+class FinishedPicture:
+    """A decoded picture before it is saved.
+
+    ``image`` is a PIL image. ``parameters`` are the infotext's entries in order; hashes of model and VAE are put in
+    when the file is written, so that sampling never waits for them.
+    """
+
+    index: int
+    image: Any
+    prompt: str
+    negative_prompt: str
+    seed: int
+    subseed: int
+    model: ModelRef
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class SavedImage:
+    """A picture or grid on disk. ``path`` is absolute; ``kind`` is ``picture`` or ``grid``."""
+
+    path: str
+    kind: str
+    width: int
+    height: int
+    seed: int
+    infotext: str
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job stands. One ``step`` is one sampler step; ``fraction`` is 0 to 1 over the whole job.
+
+    ``eta`` is in seconds, None while unknown. ``preview`` counts the previews made so far.
+    """
+
+    picture: int = 0
+    pictures: int = 1
+    step: int = 0
+    steps: int = 0
+    fraction: float = 0.0
+    eta: float | None = None
+    phase: str = ""
+    preview: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: the error's class, its message, what to do, and the status the API answers with."""
+
+    error: str
+    message: str
+    hint: str = ""
+    status: int = 500
+
+
+class Watch(Protocol):
+    """What the engine tells, and asks of, whoever runs it. Every method is cheap enough for each model call."""
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` or ``Skipped`` if that was asked for; called before every model call."""
+
+    def stopping(self) -> bool:
+        """Return whether to stop once the current batch is finished."""
+
+    def phase(self, text: str) -> None:
+        """Say what is going on outside sampling, such as loading a model."""
+
+    def batch(self, first: int, pictures: int) -> None:
+        """A batch begins; ``first`` of ``pictures`` is its first picture's index."""
+
+    def step(self, done: float, total: int) -> None:
+        """``done`` of ``total`` sampler steps of the batch, all passes counted, are complete."""
+
+    def wants_preview(self) -> bool:
+        """Return whether somebody is looking and enough time has passed since the last preview."""
+
+    def preview(self, image: Any) -> None:
+        """Show a PIL image of the state of sampling."""
+
+    def picture(self, picture: FinishedPicture) -> None:
+        """A picture is decoded; it is saved before this returns."""

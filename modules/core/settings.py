@@ -1,0 +1,210 @@
+"""Every setting is one field: its control, documentation, default and validation follow from it.
+
+Names are those that API clients, `override_settings` and old `config.json` files use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.core.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """How one setting is shown and checked.
+
+    ``infotext`` is the key under which a value that differs from the default is written beside a picture.
+    ``choices`` is a tuple of fixed options, or the name of a list that the page fills in (``checkpoints``,
+    ``vaes``, ``samplers``). ``restricted`` settings (folders, safety) cannot be changed by an API call.
+    ``per_picture`` settings may be overridden by one request.
+    """
+
+    label: str
+    section: str
+    help: str = ""
+    infotext: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[Any, ...] | str = ()
+    restricted: bool = False
+    per_picture: bool = False
+
+
+def setting(default: Any, label: str, section: str, **info: Any) -> Any:
+    """Declare one field of ``Settings`` with its default and its ``SettingInfo``."""
+    return field(default=default, metadata={"info": SettingInfo(label, section, **info)})
+
+
+SAVING, MODEL, SAMPLING, VAE, PREVIEW = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE", "Live previews"
+INFOTEXT, PAGE, QUEUE, API, COMPATIBILITY = "Infotext", "User interface", "Queue", "API", "Compatibility"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A snapshot of all settings; a request carries the snapshot it was made under."""
+
+    # Saving images
+    samples_save: bool = setting(True, "Always save all generated images", SAVING)
+    samples_format: str = setting("png", "File format for images", SAVING, choices=("png", "jpg", "webp"))
+    samples_filename_pattern: str = setting("", "Images filename pattern", SAVING, restricted=True,
+                                            help="Empty means [number]-[seed].")
+    grid_save: bool = setting(True, "Always save all generated image grids", SAVING)
+    grid_only_if_multiple: bool = setting(True, "Do not save grids consisting of one picture", SAVING)
+    n_rows: int = setting(-1, "Grid row count", SAVING, minimum=-1, maximum=16, step=1,
+                          help="-1 chooses by the number of pictures, 0 makes it the batch size.")
+    return_grid: bool = setting(True, "Show grid in results for web", SAVING)
+    jpeg_quality: int = setting(80, "Quality for saved jpeg and webp images", SAVING, minimum=1, maximum=100, step=1)
+    webp_lossless: bool = setting(False, "Use lossless compression for webp images", SAVING)
+    save_to_dirs: bool = setting(True, "Save images to a subdirectory", SAVING)
+    directories_filename_pattern: str = setting("[date]", "Directory name pattern", SAVING, restricted=True)
+    save_txt: bool = setting(False, "Write a text file with generation parameters next to every image", SAVING)
+    save_incomplete_images: bool = setting(False, "Save interrupted images", SAVING)
+
+    # Stable Diffusion
+    sd_model_checkpoint: str = setting("", "Stable Diffusion checkpoint", MODEL, choices="checkpoints",
+                                       per_picture=True)
+    CLIP_stop_at_last_layers: int = setting(1, "Clip skip", MODEL, infotext="Clip skip", minimum=1, maximum=12,
+                                            step=1, per_picture=True)
+    emphasis: str = setting("Original", "Emphasis mode", MODEL, infotext="Emphasis", per_picture=True,
+                            choices=("None", "Ignore", "Original", "No norm"),
+                            help="How (more:1.1) and [less] emphasis in the prompt is applied.")
+    comma_padding_backtrack: int = setting(20, "Prompt word wrap length limit", MODEL, minimum=0, maximum=74, step=1,
+                                           per_picture=True,
+                                           help="Tokens to look back for a comma when a prompt is cut into chunks.")
+    randn_source: str = setting("CPU", "Random number generator source", MODEL, infotext="RNG", per_picture=True,
+                                choices=("CPU", "NV", "GPU"),
+                                help="CPU is the same on every machine; NV is what an NVIDIA card makes, anywhere.")
+    enable_batch_seeds: bool = setting(True, "Make K-diffusion samplers produce same images in a batch as when "
+                                       "making a single image", MODEL, per_picture=True)
+
+    # VAE
+    sd_vae: str = setting("Automatic", "SD VAE", VAE, choices="vaes", per_picture=True,
+                          help="Automatic takes a VAE file named like the checkpoint; None the checkpoint's own.")
+
+    # Sampler parameters
+    eta_ddim: float = setting(0.0, "Eta for DDIM", SAMPLING, infotext="Eta DDIM", minimum=0.0, maximum=1.0, step=0.01,
+                              per_picture=True)
+    eta_ancestral: float = setting(1.0, "Eta for k-diffusion samplers", SAMPLING, infotext="Eta", minimum=0.0,
+                                   maximum=1.0, step=0.01, per_picture=True)
+    ddim_discretize: str = setting("uniform", "img2img DDIM discretize", SAMPLING, choices=("uniform", "quad"),
+                                   per_picture=True)
+    s_churn: float = setting(0.0, "Sigma churn", SAMPLING, infotext="Sigma churn", minimum=0.0, maximum=100.0,
+                             step=0.01, per_picture=True)
+    s_tmin: float = setting(0.0, "Sigma tmin", SAMPLING, infotext="Sigma tmin", minimum=0.0, maximum=10.0, step=0.01,
+                            per_picture=True)
+    s_tmax: float = setting(0.0, "Sigma tmax", SAMPLING, infotext="Sigma tmax", minimum=0.0, maximum=999.0, step=0.01,
+                            per_picture=True, help="0 means no limit.")
+    s_noise: float = setting(1.0, "Sigma noise", SAMPLING, infotext="Sigma noise", minimum=0.0, maximum=1.1,
+                             step=0.001, per_picture=True)
+    sigma_min: float = setting(0.0, "Sigma min", SAMPLING, infotext="Schedule min sigma", minimum=0.0, maximum=2.0,
+                               step=0.001, per_picture=True, help="0 is the model's own.")
+    sigma_max: float = setting(0.0, "Sigma max", SAMPLING, infotext="Schedule max sigma", minimum=0.0, maximum=60.0,
+                               step=0.01, per_picture=True, help="0 is the model's own.")
+    rho: float = setting(0.0, "Rho", SAMPLING, infotext="Schedule rho", minimum=0.0, maximum=50.0, step=0.01,
+                         per_picture=True, help="0 is the schedule's own.")
+    eta_noise_seed_delta: int = setting(0, "Eta noise seed delta", SAMPLING, infotext="ENSD", minimum=0,
+                                        maximum=2**32 - 1, step=1, per_picture=True,
+                                        help="31337 makes ancestral samplers agree with NovelAI.")
+    always_discard_next_to_last_sigma: bool = setting(False, "Always discard next-to-last sigma", SAMPLING,
+                                                      infotext="Discard penultimate sigma", per_picture=True)
+    sgm_noise_multiplier: bool = setting(False, "SGM noise multiplier", SAMPLING, infotext="SGM noise multiplier",
+                                         per_picture=True)
+    uni_pc_variant: str = setting("bh1", "UniPC variant", SAMPLING, infotext="UniPC variant",
+                                  choices=("bh1", "bh2", "vary_coeff"), per_picture=True)
+    uni_pc_skip_type: str = setting("time_uniform", "UniPC skip type", SAMPLING, infotext="UniPC skip type",
+                                    choices=("time_uniform", "time_quadratic", "logSNR"), per_picture=True)
+    uni_pc_order: int = setting(3, "UniPC order", SAMPLING, infotext="UniPC order", minimum=1, maximum=50, step=1,
+                                per_picture=True)
+    uni_pc_lower_order_final: bool = setting(True, "UniPC lower order final", SAMPLING,
+                                             infotext="UniPC lower order final", per_picture=True)
+
+    # Compatibility
+    use_old_scheduling: bool = setting(False, "Use old prompt editing timelines", COMPATIBILITY,
+                                       infotext="Old prompt editing timelines", per_picture=True,
+                                       help="Pictures of version 1.5 and earlier need it.")
+
+    # Infotext
+    enable_pnginfo: bool = setting(True, "Write infotext to metadata of the generated image", INFOTEXT)
+    add_model_name_to_info: bool = setting(True, "Add model name to infotext", INFOTEXT)
+    add_model_hash_to_info: bool = setting(True, "Add model hash to infotext", INFOTEXT)
+    add_vae_name_to_info: bool = setting(True, "Add VAE name to infotext", INFOTEXT)
+    add_vae_hash_to_info: bool = setting(True, "Add VAE hash to infotext", INFOTEXT)
+    add_version_to_infotext: bool = setting(True, "Add program version to infotext", INFOTEXT)
+
+    # Live previews
+    live_previews_enable: bool = setting(True, "Show live previews of the created image", PREVIEW)
+    show_progress_every_n_steps: int = setting(1, "Live preview display period", PREVIEW, minimum=1, maximum=32,
+                                               step=1, help="In sampling steps.")
+    show_progress_type: str = setting("TAESD", "Live preview method", PREVIEW, choices=("Approx cheap", "TAESD"),
+                                      help="TAESD is used where its file is in models/VAE-approx.")
+
+    # User interface
+    hide_samplers: tuple[str, ...] = setting((), "Hide samplers in user interface", PAGE, choices="samplers")
+    show_progress_in_title: bool = setting(True, "Show generation progress in window title", PAGE)
+    send_seed: bool = setting(True, "Send seed when sending prompt or image to other interface", PAGE)
+    send_size: bool = setting(True, "Send size when sending prompt or image to another interface", PAGE)
+    disable_token_counters: bool = setting(False, "Disable prompt token counters", PAGE)
+
+    disabled_extensions: tuple[str, ...] = setting((), "Disabled extensions", PAGE, restricted=True)
+
+    # Queue and API
+    queue_keep_finished: int = setting(500, "Finished jobs to keep in the queue's history", QUEUE, minimum=1,
+                                       maximum=100000, step=1)
+    spool_retention_hours: int = setting(24, "Hours to keep pictures that were asked not to be saved", QUEUE,
+                                         minimum=1, maximum=720, step=1)
+    api_enable_requests: bool = setting(True, "Allow http:// and https:// URLs for input images in API", API,
+                                        restricted=True)
+    api_forbid_local_requests: bool = setting(True, "Forbid URLs to local resources", API, restricted=True)
+
+
+def setting_infos() -> dict[str, SettingInfo]:
+    """Return each setting's ``SettingInfo`` by name, in the order in which they are shown."""
+    return {item.name: item.metadata["info"] for item in dataclasses.fields(Settings)}
+
+
+def check_value(name: str, value: Any) -> Any:
+    """Return ``value`` in the type of setting ``name``.
+
+    Raises ``InvalidRequest`` for an unknown name, a wrong type, a value out of range or not among the choices.
+    """
+    info = setting_infos().get(name)
+    if info is None:
+        raise InvalidRequest(f"There is no setting {name!r}.")
+    value = _typed(name, value)
+    if isinstance(info.choices, tuple) and info.choices and value not in info.choices:
+        raise InvalidRequest(f"{name}: {value!r} is none of {', '.join(map(str, info.choices))}.")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = info.minimum, info.maximum
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise InvalidRequest(f"{name}: {value} is outside {low} to {high}.")
+    return value
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Return ``settings`` with ``values`` checked and applied; raises ``InvalidRequest`` as ``check_value``."""
+    return dataclasses.replace(settings, **{name: check_value(name, value) for name, value in values.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    default = Settings.__dataclass_fields__[name].default
+    kind: type = type(default)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = float(value)
+        if not math.isfinite(value):
+            raise InvalidRequest(f"{name}: a finite number is expected.")
+        return value
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if kind is str and value is None:
+        return ""
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise InvalidRequest(f"{name}: {kind.__name__} is expected, not {type(value).__name__}.")

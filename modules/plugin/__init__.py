@@ -1,0 +1,114 @@
+"""The public extension API: everything an extension imports comes from here.
+
+An extension is a folder with ``plugin.py`` that defines one subclass of ``Plugin``. Its methods are listed below in
+the order in which they happen; each returns its argument changed, or None for "unchanged". They run in the engine's
+process, except ``expand`` and what is declared as data, which the page's process reads: keep imports of torch and
+other large libraries inside the methods that need them. An exception fails the job and names the plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from modules.core.errors import DarkroomError, InvalidModel, InvalidRequest, NotFound
+from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment
+from modules.core.request import Request
+from modules.core.result import FinishedPicture
+from modules.core.settings import Settings
+from modules.plugin.params import NoParams, ParamInfo, param
+from modules.prompts.tags import Tag
+
+if TYPE_CHECKING:
+    import torch
+
+    from modules.families.base import ModelInput
+    from modules.sampling.samplers import Denoised
+
+    ModelCall = Callable[[ModelInput], torch.Tensor]
+    Denoise = Callable[[torch.Tensor, float], Denoised]
+
+__all__ = [
+    "Bridge", "Context", "DarkroomError", "FinishedPicture", "InvalidModel", "InvalidRequest", "ModelRef", "NoParams",
+    "NotFound", "ParamInfo", "Pass", "Picture", "Plan", "Plugin", "Request", "Segment", "Settings", "StepState", "Tag",
+    "param",
+]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a plugin is and what it may read: its own folder, and the folders of models by kind."""
+
+    folder: Path
+    data_dir: Path
+    folders: Mapping[str, tuple[Path, ...]]
+
+
+@dataclass(frozen=True)
+class StepState:
+    """The state after one model call: ``x0`` is the denoised estimate [pictures, channels, height, width]."""
+
+    call: int
+    calls: int
+    sigma: float
+    x0: torch.Tensor
+
+
+class Plugin:
+    """Base of all extensions; every method does nothing until it is overridden."""
+
+    id: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    version: ClassVar[str] = ""
+    Params: ClassVar[type] = NoParams
+
+    samplers: ClassVar[tuple[Any, ...]] = ()
+    schedules: ClassVar[tuple[Any, ...]] = ()
+    families: ClassVar[tuple[Any, ...]] = ()
+    upscalers: ClassVar[tuple[Any, ...]] = ()
+    tags: ClassVar[tuple[str, ...]] = ()
+    tabs: ClassVar[tuple[Any, ...]] = ()
+    routes: ClassVar[tuple[Any, ...]] = ()
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def expand(self, request: Request, params: Any) -> Sequence[Request] | None:
+        """Turn one request into several, before they are queued."""
+        return None
+
+    def around(self, request: Request, params: Any, generate: Callable[[Request], Any]) -> Any:
+        """Run a generation around itself: call ``generate`` as often as needed and return the last result."""
+        return generate(request)
+
+    def on_plan(self, plan: Plan, params: Any) -> Plan | None:
+        """Change the plan: prompts and seeds of pictures, passes, infotext entries."""
+        return None
+
+    def patches(self, plan: Plan, segment: Segment, tags: Sequence[Tag], params: Any) -> Sequence[Any]:
+        """Return weight deltas, embeddings and attention hooks for a segment; ``tags`` are those it declared."""
+        return ()
+
+    def wrap_model(self, call: ModelCall, plan: Plan, params: Any) -> ModelCall | None:
+        """Wrap every call of the denoiser; see and change its ``ModelInput``."""
+        return None
+
+    def wrap_denoise(self, denoise: Denoise, plan: Plan, params: Any) -> Denoise | None:
+        """Wrap the denoiser after guidance: masks, dynamic thresholding."""
+        return None
+
+    def on_step(self, state: StepState, params: Any) -> None:
+        """See the state after each model call."""
+
+    def on_image(self, picture: FinishedPicture, plan: Plan, params: Any) -> FinishedPicture | None:
+        """Change a decoded picture, or its infotext, before it is saved."""
+        return None
+
+    def on_result(self, plan: Plan, params: Any) -> None:
+        """All pictures of the request are saved."""
+
+    def on_close(self) -> None:
+        """The process is about to end, or the plugin to be disabled."""
