@@ -41,8 +41,9 @@ def setting(default: Any, label: str, section: str, **info: Any) -> Any:
     return field(default=default, metadata={"info": SettingInfo(label, section, **info)})
 
 
-SAVING, MODEL, SAMPLING, VAE, PREVIEW = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE", "Live previews"
-INFOTEXT, PAGE, QUEUE, API, COMPATIBILITY = "Infotext", "User interface", "Queue", "API", "Compatibility"
+SAVING, MODEL, SAMPLING, VAE = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE"
+INFOTEXT, PREVIEW, PAGE = "Infotext", "Live previews", "User interface"
+QUEUE, API, COMPATIBILITY = "Queue", "API", "Compatibility"
 
 
 @dataclass(frozen=True)

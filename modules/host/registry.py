@@ -10,7 +10,7 @@ from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.host.discover import Found
 from modules.plugin.hooks import Active
-from modules.plugin.params import changed, param_infos, read_params
+from modules.plugin.params import read_params
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,6 @@ class Host:
             Active(item.plugin, read_params(item.plugin.Params, request.plugins.get(item.id, {}), item.id))
             for item in self.found if item.plugin is not None
         )
-
-    def infotext(self, request: Request) -> dict[str, str]:
-        """Return the infotext entries of plugin parameters that differ from their defaults."""
-        entries: dict[str, str] = {}
-        for item in self.active(request):
-            infos = param_infos(type(item.params))
-            entries |= {
-                infos[name].infotext: str(value)
-                for name, value in changed(item.params).items() if infos[name].infotext
-            }
-        return entries
 
     def failures(self) -> Mapping[str, str]:
         """Return why plugins could not be loaded, by id."""

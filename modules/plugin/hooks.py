@@ -13,6 +13,7 @@ from modules.core.plan import Plan, Segment
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.plugin import Plugin, StepState
+from modules.plugin.params import changed, param_infos
 from modules.prompts.tags import Tag
 
 
@@ -74,6 +75,17 @@ def on_plan(active: Sequence[Active], plan: Plan) -> Plan:
         with named(item.plugin, "on_plan"):
             plan = item.plugin.on_plan(plan, item.params) or plan
     return plan
+
+
+def infotext(active: Sequence[Active]) -> dict[str, str]:
+    """Return the infotext entries of parameters that differ from their defaults."""
+    entries: dict[str, str] = {}
+    for item in active:
+        infos = param_infos(type(item.params))
+        entries |= {
+            infos[name].infotext: str(value) for name, value in changed(item.params).items() if infos[name].infotext
+        }
+    return entries
 
 
 def patches(active: Sequence[Active], plan: Plan, segment: Segment, tags: Sequence[Tag]) -> tuple[Any, ...]:

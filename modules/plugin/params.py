@@ -56,7 +56,7 @@ def read_params(kind: type, values: Mapping[str, Any], where: str) -> Any:
 
     Raises ``InvalidRequest`` for an unknown name, a wrong type, a value out of range or not among the choices.
     """
-    params = codec.decode(kind, values, where=where)
+    params: Any = codec.decode(kind, values, where=where)
     for name, info in param_infos(kind).items():
         _check(f"{where}.{name}", getattr(params, name), info)
     return params

@@ -10,6 +10,7 @@ from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.host.discover import discover
 from modules.host.registry import Host
+from modules.plugin.hooks import infotext
 
 GOOD = '''
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ def test_plugins_are_found_by_folder_and_may_import_their_own_files(tmp_path: Pa
     assert [item.id for item in found.found] == ["good"]
     (active,) = found.active(Request(plugins={"good": {"word": "bye"}}))
     assert active.params.word == "bye"
-    assert found.infotext(Request(plugins={"good": {"word": "bye"}})) == {"Good word": "bye"}
-    assert found.infotext(Request()) == {}
+    assert infotext((active,)) == {"Good word": "bye"}
+    assert infotext(found.active(Request())) == {}
     found.close()
     assert active.plugin.closed
 

@@ -1,0 +1,1 @@
+"""What stands behind page, APIs and command line: one ``App``, its durable queue and the engine's process."""

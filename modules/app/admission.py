@@ -1,0 +1,162 @@
+"""What happens to a request before it is queued: names resolved, seeds fixed, plugins' parameters checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from modules.core.errors import InvalidRequest, NoModel, NotFound
+from modules.core.job import Job
+from modules.core.request import MAX_PICTURES, Request, check, with_random_seeds
+from modules.host.registry import Host
+from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
+from modules.plugin import hooks
+from modules.prompts import styles
+from modules.sampling.samplers import find_sampler
+from modules.sampling.schedules import find_schedule
+
+KINDS = ("txt2img",)
+ID = re.compile(r"[A-Za-z0-9_.()-]{1,100}")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a request is checked against."""
+
+    folders: Folders
+    library: Library
+    host: Host
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that can be queued; ``parts`` are the requests it is expanded to, empty for itself alone."""
+
+    request: Request
+    parts: tuple[Request, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def admit(request: Request, desk: Desk) -> Admitted:
+    """Check and complete ``request``; see ``App.submit`` for what is raised."""
+    request = resolve_names(well_formed(check_kind(check(request))), desk.library)
+    request, warnings = apply_styles(request, desk.folders.styles)
+    request = fix_seeds(request)
+    parts = hooks.expand(desk.host.active(request), request)
+    if parts == (request,):
+        return Admitted(request, (), warnings)
+    checked = tuple(fix_seeds(resolve_names(check(part), desk.library)) for part in parts)
+    if sum(part.batch_size * part.batch_count for part in checked) > MAX_PICTURES:
+        raise InvalidRequest(f"Extensions make more than {MAX_PICTURES:,} pictures of this request.",
+                             "Ask for fewer at once.")
+    return Admitted(checked[0], (), warnings) if len(checked) == 1 else Admitted(request, checked, warnings)
+
+
+def check_kind(request: Request) -> Request:
+    """Return ``request``, or raise ``InvalidRequest`` for a kind that does not exist."""
+    if request.kind not in KINDS:
+        raise InvalidRequest(f"kind: {request.kind!r} is none of {', '.join(KINDS)}.")
+    return request
+
+
+def well_formed(request: Request) -> Request:
+    """Return ``request`` with half characters (lone surrogates), which no file can hold, replaced in its prompts."""
+    return dataclasses.replace(
+        request, prompt=request.prompt.encode(errors="replace").decode(),
+        negative_prompt=request.negative_prompt.encode(errors="replace").decode())
+
+
+def resolve_names(request: Request, library: Library) -> Request:
+    """Return ``request`` with sampler, schedule, model and VAE under their proper names."""
+    sampler, combined = find_sampler(request.sampler)
+    schedule = combined if combined and request.schedule.lower() == "automatic" else request.schedule
+    model = find_model(request.model or request.settings.sd_model_checkpoint, library)
+    vae = request.vae or request.settings.sd_vae
+    library.find_vae(vae, model)
+    return dataclasses.replace(
+        request, sampler=sampler.name, schedule=find_schedule(schedule).label, model=model.name, vae=vae)
+
+
+def find_model(text: str, library: Library) -> ModelFile:
+    """Return the checkpoint called ``text``, the first of all for an empty text; raises ``NoModel``, ``NotFound``."""
+    try:
+        if text:
+            return library.find_checkpoint(text)
+    except NotFound:
+        if library.checkpoints():
+            raise
+    for checkpoint in library.checkpoints():
+        return checkpoint
+    raise NoModel("There is no model yet.",
+                  f"Put a checkpoint (.safetensors) into {library.folders.checkpoints[0]} and press refresh.")
+
+
+def apply_styles(request: Request, file: Path) -> tuple[Request, tuple[str, ...]]:
+    """Return ``request`` with its styles (from the styles' file) in the prompts, and warnings for unknown ones."""
+    if not request.styles:
+        return request, ()
+    known = read_styles(file)
+    chosen = [known[name] for name in request.styles if name in known]
+    warnings = tuple(f"There is no style {name!r}; it was ignored." for name in request.styles if name not in known)
+    return dataclasses.replace(
+        request, styles=(),
+        prompt=styles.apply(request.prompt, [style.prompt for style in chosen]),
+        negative_prompt=styles.apply(request.negative_prompt, [style.negative_prompt for style in chosen]),
+    ), warnings
+
+
+def read_styles(file: Path) -> dict[str, styles.Style]:
+    """Return the styles of ``file`` by name, none where it does not exist."""
+    try:
+        return {style.name: style for style in styles.parse_styles(file.read_text("utf-8", "replace"))}
+    except OSError:
+        return {}
+
+
+def fix_seeds(request: Request) -> Request:
+    """Return ``request`` with random 32-bit seeds in place of -1."""
+    return with_random_seeds(request, secrets.randbits(32), secrets.randbits(32))
+
+
+def children(parent: Job, parts: Sequence[Request]) -> tuple[Job, ...]:
+    """Return a job for each part of ``parent``."""
+    return tuple(
+        dataclasses.replace(parent, id=f"{parent.id}.{number}", request=part, parent=parent.id, warnings=())
+        for number, part in enumerate(parts, 1)
+    )
+
+
+def new_id() -> str:
+    """Return an id that no other job has."""
+    return secrets.token_hex(8)
+
+
+def check_id(job_id: str | None) -> None:
+    """Raise ``InvalidRequest`` for an id that a client chose badly."""
+    if job_id is not None and not ID.fullmatch(job_id):
+        raise InvalidRequest("A job's id is 1 to 100 letters, digits or any of _ . - ( ).")
+
+
+def machine_memory() -> Mapping[str, Any]:
+    """Return the machine's memory in bytes, without asking the engine."""
+    ram = psutil.virtual_memory()
+    return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": {}}
+
+
+def listed_choice(library: Library) -> Callable[[str, Any], Any]:
+    """Return the check of settings whose choices are a list: the proper name of a checkpoint, VAE or sampler."""
+    def check_listed(choices: str, value: Any) -> Any:
+        if choices == "checkpoints":
+            return library.find_checkpoint(value).title
+        if choices == "vaes" and value not in (AUTOMATIC, NO_VAE):
+            found = library.find_vae(value)
+            return found.name if found else value
+        return find_sampler(value)[0].name if choices == "samplers" else value
+    return check_listed

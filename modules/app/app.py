@@ -1,0 +1,183 @@
+"""The one object behind the page, both APIs, the command line and the tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modules.app import admission
+from modules.app.engine_client import EngineClient
+from modules.app.events import Subscription
+from modules.app.forms import FormStore
+from modules.app.gallery import Gallery
+from modules.app.jobs import JobStore
+from modules.app.messages import Engine, EngineStatus, Unload
+from modules.app.queue import JobQueue
+from modules.app.settings import SettingsStore
+from modules.app.workbench import WorkerConfig, open_host
+from modules.core.job import Job
+from modules.core.request import Request
+from modules.host.registry import Host
+from modules.library.files import Folders, Library, ModelFile, folders
+from modules.library.hashes import HashCache
+from modules.library.images import read_image_info
+
+if TYPE_CHECKING:
+    from modules.launcher.flags import Flags
+
+
+@dataclass(frozen=True, eq=False)
+class App:
+    """The program without a face. Its parts are public: ``app.library.checkpoints()``, ``app.gallery.search(…)``.
+
+    Every method may be called from any thread and raises ``DarkroomError`` types only.
+    """
+
+    folders: Folders
+    library: Library
+    settings: SettingsStore
+    queue: JobQueue
+    gallery: Gallery
+    forms: FormStore
+    host: Host
+    engine: Engine
+    flags: Flags
+
+    def start(self) -> None:
+        """Take up what an earlier process left and start the engine in the background; returns at once."""
+        self.queue.start()
+        self.gallery.rescan()
+
+    def close(self) -> None:
+        """Stop everything. A running job stays in the queue and runs again at the next start."""
+        self.queue.close()
+        self.gallery.close()
+        self.forms.close()
+        self.host.close()
+
+    def submit(self, request: Request, *, owner: str = "", blocking: bool = False, origin: str = "page",
+               job_id: str | None = None, warnings: Sequence[str] = ()) -> Job:
+        """Check ``request``, fix its seeds, write its job and return that; nothing has run yet.
+
+        Names of model, VAE, sampler and schedule are resolved (old combined sampler names too). ``blocking`` jobs
+        are cancelled when the program restarts. ``warnings`` are kept with the job. Raises ``InvalidRequest``,
+        ``NoModel``, ``NotFound`` (with near matches), ``PluginFailed`` or ``DiskFull``.
+        """
+        admission.check_id(job_id)
+        admitted = admission.admit(request, admission.Desk(self.folders, self.library, self.host))
+        template = Job(
+            id=job_id or admission.new_id(), owner=owner, state="queued", request=admitted.request, blocking=blocking,
+            created=time.time(), warnings=(*warnings, *admitted.warnings), origin=origin,
+        )
+        return self.queue.add(template, admission.children(template, admitted.parts))
+
+    def job(self, job_id: str) -> Job:
+        """Return a snapshot of a job; raises ``NotFound``."""
+        return self.queue.job(job_id)
+
+    def jobs(self, owner: str | None = None, states: Sequence[str] | None = None, limit: int = 100,
+             offset: int = 0) -> list[Job]:
+        """Return snapshots: the running job, then the queue in order, then what has ended, latest first."""
+        return self.queue.jobs(owner, None if states is None else tuple(states), limit, offset)
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Return the job once it has ended, or as it is after ``timeout`` seconds; raises ``NotFound``."""
+        return self.queue.wait(job_id, timeout)
+
+    def cancel(self, job_id: str) -> Job:
+        """Take a queued job out of the queue, or interrupt it if it runs; raises ``NotFound``."""
+        return self.queue.cancel(job_id)
+
+    def interrupt(self) -> None:
+        """Stop what runs, within one model call."""
+        self.queue.interrupt()
+
+    def skip(self) -> None:
+        """End the running batch early and go on with the next."""
+        self.queue.skip()
+
+    def stop_after_current(self) -> None:
+        """Stop what runs once its batch is finished."""
+        self.queue.stop_after_current()
+
+    def move(self, job_id: str, before: str | None = None) -> None:
+        """Put a queued job before another, or last; raises ``InvalidRequest`` where one is not queued."""
+        self.queue.move(job_id, before)
+
+    def forget(self, job_id: str) -> None:
+        """Remove an ended job from the history; its pictures stay on disk."""
+        self.queue.forget(job_id)
+
+    def pause(self) -> None:
+        """Begin no further job; remembered over a restart."""
+        self.queue.pause(True)
+
+    def resume(self) -> None:
+        """Begin queued jobs again."""
+        self.queue.pause(False)
+
+    @property
+    def paused(self) -> bool:
+        """Whether queued jobs wait although the engine is free."""
+        return self.queue.paused
+
+    def running(self) -> Job | None:
+        """Return the job that runs, with its progress, or None."""
+        return self.queue.running()
+
+    def subscribe(self, job_id: str | None = None) -> Subscription:
+        """Listen to one job, beginning with its present state, or to everything; raises ``NotFound``."""
+        return self.queue.subscribe(job_id)
+
+    def preview(self, job_id: str) -> tuple[int, bytes] | None:
+        """Return number and JPEG bytes of the running job's latest preview; asking counts as looking."""
+        return self.queue.preview(job_id)
+
+    def look(self) -> None:
+        """Note that somebody polls for progress; without this or a subscription none is reported."""
+        self.queue.look()
+
+    def engine_status(self) -> EngineStatus:
+        """Return how the engine does."""
+        return self.engine.status()
+
+    def memory(self) -> Mapping[str, Any]:
+        """Return memory in bytes: ``ram`` and ``cuda``; the machine's alone where the engine does not answer."""
+        return self.queue.memory() or admission.machine_memory()
+
+    def unload(self) -> None:
+        """Free all loaded models once nothing runs."""
+        self.engine.send(Unload())
+
+    def refresh(self) -> tuple[ModelFile, ...]:
+        """Return the checkpoints that are on disk now, and look for new pictures in the background."""
+        self.gallery.rescan()
+        return self.library.checkpoints()
+
+
+def create(flags: Flags) -> App:
+    """Return the real App for ``flags``; nothing runs before ``start``."""
+    root = Path(__file__).resolve().parents[2]
+    places = folders(root, flags.folders())
+    library = Library(places, HashCache(places.cache / "hashes.sqlite3"))
+    settings = SettingsStore(places.config, admission.listed_choice(library), frozen=flags.freeze_settings)
+    config = WorkerConfig(str(root), dataclasses.asdict(flags), settings.get().disabled_extensions,
+                          log=str(places.data_dir / "logs" / "engine.log"))
+    return assemble(library, settings, open_host(config), EngineClient(config), flags)
+
+
+def assemble(library: Library, settings: SettingsStore, host: Host, engine: Engine, flags: Flags) -> App:
+    """Return the App around ``engine``, with its files in the library's data folder."""
+    places = library.folders
+    data = places.data_dir / "data"
+    gallery = Gallery(data / "gallery.sqlite3", (places.outputs,), read_image_info)
+    queue = JobQueue(
+        JobStore(data / "darkroom.sqlite3"), engine, lambda: settings.get().queue_keep_finished,
+        lambda image, job: gallery.add(image, job.parent or job.id),
+    )
+    forms = FormStore(data / "forms.sqlite3")
+    return App(places, library, settings, queue, gallery, forms, host, engine, flags)

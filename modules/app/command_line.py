@@ -1,0 +1,185 @@
+"""``webui.py txt2img``: the same pictures without a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from modules.app import admission
+from modules.app.failures import failure_of
+from modules.app.messages import Advanced, Report, Run, Saved
+from modules.app.saving import Saver, Storage
+from modules.app.settings import SettingsStore
+from modules.app.watch import JobWatch
+from modules.app.workbench import ENGINE, Workbench, WorkerConfig, open_host, open_workbench
+from modules.app.worker import run_job
+from modules.core.errors import DarkroomError, InvalidRequest
+from modules.core.request import Request
+from modules.core.result import Progress, SavedImage
+from modules.library.files import Library
+from modules.library.hashes import HashCache
+from modules.library.outputs import Outputs
+
+if TYPE_CHECKING:
+    from modules.launcher.commands import Txt2ImgArguments
+    from modules.launcher.flags import Flags
+
+FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+BAR_WIDTH = 30
+
+
+def txt2img(args: Txt2ImgArguments, flags: Flags, *, engine: str = ENGINE) -> int:
+    """Make the pictures that ``args`` ask for in this process, and print their paths.
+
+    Returns the exit status: 0, or 1 after an error, 2 where the request itself is at fault, 130 after Ctrl+C.
+    ``engine`` names what opens the engine, see ``WorkerConfig``.
+    """
+    bar = Bar(sys.stderr, shown=not flags.disable_console_progressbars)
+    try:
+        for path in make(args, WorkerConfig(str(project_root()), dataclasses.asdict(flags), engine=engine), bar):
+            sys.stdout.write(f"{path}\n")
+        return 0
+    except KeyboardInterrupt:
+        bar.end()
+        sys.stderr.write("Interrupted.\n")
+        return 130
+    except Exception as error:  # noqa: BLE001 - the last place where it can become a readable line
+        bar.end()
+        failure = failure_of(error)
+        sys.stderr.write(f"Error: {failure.message} {failure.hint}".strip() + "\n")
+        return 2 if failure.status in (404, 409, 422) else 1
+
+
+def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
+    """Return the paths of the pictures (grids, too) that were made; raises ``DarkroomError`` types."""
+    places = config.folders()
+    hashes = HashCache(places.cache / "hashes.sqlite3")
+    library = Library(places, hashes)
+    settings = SettingsStore(places.config, admission.listed_choice(library)).get()
+    config = dataclasses.replace(config, disabled=settings.disabled_extensions)
+    request = args.request(settings)
+    out = Path(args.out).expanduser().absolute() if args.out else None
+    if out is not None:
+        request = for_destination(request, out)
+    host = open_host(config)
+    admitted = admission.admit(request, admission.Desk(places, library, host))
+    host.close()
+    bar.show(Progress(phase="Starting the engine"))
+    bench = open_workbench(config, hashes)
+    try:
+        images = run_all(admitted.parts or (admitted.request,), bench, Storage(Outputs(places), hashes), bar)
+    finally:
+        bar.end()
+        bench.close()
+    return deliver(images, out) if out is not None else [Path(image.path) for image in images]
+
+
+def run_all(requests: Sequence[Request], bench: Workbench, storage: Storage, bar: Bar) -> list[SavedImage]:
+    """Run ``requests`` one after the other and return what was saved, warnings shown."""
+    images: list[SavedImage] = []
+
+    def report(message: Report) -> None:
+        if isinstance(message, Advanced):
+            bar.show(message.progress)
+        elif isinstance(message, Saved):
+            images.append(message.image)
+
+    for number, request in enumerate(requests):
+        run = Run(str(number), request, watching=True)
+        saver = Saver(run, storage, report)
+        watch = JobWatch(run, saver, report, previews=False)
+        for warning in run_job(run, bench, saver, watch).warnings:
+            bar.end()
+            sys.stderr.write(f"{warning}\n")
+    return images
+
+
+def for_destination(request: Request, out: Path) -> Request:
+    """Return ``request`` so that its pictures can be moved to ``out``: in its format, and spooled until then."""
+    suffix = out.suffix.lower()
+    settings = request.settings
+    if suffix and not out.is_dir():
+        if suffix not in FORMATS:
+            raise InvalidRequest(f"--out: {suffix} is no format for pictures.",
+                                 f"Use {', '.join(FORMATS)} or a folder.")
+        settings = dataclasses.replace(settings, samples_format=FORMATS[suffix])
+    return dataclasses.replace(request, settings=settings, save_images=False, save_grid=False)
+
+
+def deliver(images: Sequence[SavedImage], out: Path) -> list[Path]:
+    """Move pictures to ``out``: into it if it is a folder, else under its name, numbered from the second on."""
+    try:
+        is_folder = out.is_dir() or not out.suffix
+        (out if is_folder else out.parent).mkdir(parents=True, exist_ok=True)
+        paths = []
+        for number, image in enumerate(images):
+            source = Path(image.path)
+            path = free_name(out / source.name) if is_folder else numbered(out, number)
+            shutil.move(source, path)
+            paths.append(path)
+        return paths
+    except OSError as error:
+        raise DarkroomError(f"{out} could not be written: {error.strerror or error}.",
+                            f"The pictures are still in {Path(images[0].path).parent}.") from error
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return ``path`` itself for the first picture, ``name-2.png`` for the second, and so on."""
+    return path if number == 0 else path.with_stem(f"{path.stem}-{number + 1}")
+
+
+def free_name(path: Path) -> Path:
+    """Return ``path``, or with a number at its end where it exists."""
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
+
+
+class Bar:
+    """One line of progress on a terminal, nothing where the output goes elsewhere."""
+
+    def __init__(self, stream: TextIO, *, shown: bool = True) -> None:
+        self._stream = stream
+        self._shown = shown and stream.isatty()
+        self._open = False
+
+    def show(self, progress: Progress) -> None:
+        """Draw where the job stands, over what was drawn before."""
+        if not self._shown:
+            return
+        self._stream.write(f"\r\x1b[K{bar_line(progress)}")
+        self._stream.flush()
+        self._open = True
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._open:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+        self._open = False
+
+
+def bar_line(progress: Progress) -> str:
+    """Return ``[#####.....]  50%  step 10/20  picture 1/2  0:04 left``, or the phase."""
+    if progress.phase and not progress.step:
+        return f"{progress.phase} ..."
+    filled = round(BAR_WIDTH * progress.fraction)
+    bar = "#" * filled + "." * (BAR_WIDTH - filled)
+    line = f"[{bar}] {progress.fraction:4.0%}  step {progress.step}/{progress.steps}"
+    if progress.pictures > 1:
+        line += f"  picture {progress.picture + 1}/{progress.pictures}"
+    if progress.eta is not None:
+        line += f"  {int(progress.eta) // 60}:{int(progress.eta) % 60:02} left"
+    return line
+
+
+def project_root() -> Path:
+    """Return the folder of the program."""
+    return Path(__file__).resolve().parents[2]

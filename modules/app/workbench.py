@@ -1,0 +1,150 @@
+"""The engine as the worker sees it; everything that imports torch is imported in ``open_engine`` and not before."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from modules.core.request import Request
+from modules.core.result import Watch
+from modules.host.discover import discover
+from modules.host.registry import Host
+from modules.library.files import Folders, Library, folders
+from modules.library.hashes import HashCache
+
+if TYPE_CHECKING:
+    from modules.engine.engine import Engine
+
+ENGINE = "modules.app.workbench:open_engine"
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What an engine's process is started with; plain values only.
+
+    ``flags`` are the command line's, by name; ``engine`` names the function that opens the engine
+    (``module:function``); ``log`` is the file for what the process has to say.
+    """
+
+    root: str
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    disabled: tuple[str, ...] = ()
+    engine: str = ENGINE
+    log: str = ""
+
+    def folders(self) -> Folders:
+        """Return the folders that root and flags name."""
+        return folders(Path(self.root), {name: value for name, value in self.flags.items() if isinstance(value, str)})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ``Workbench.generate`` did: ``complete`` is False if it stopped because it was asked to."""
+
+    complete: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+class Workbench(Protocol):
+    """Whatever makes pictures inside the engine's process."""
+
+    @property
+    def device(self) -> str:
+        """The device in words."""
+
+    def generate(self, request: Request, watch: Watch, done: frozenset[int]) -> Outcome:
+        """Make the pictures of ``request`` but those whose index is in ``done``; raises ``Interrupted`` if asked."""
+
+    def files(self, request: Request) -> tuple[str, ...]:
+        """Return the paths of the model files that the infotext will want a hash of."""
+
+    def unload(self) -> None:
+        """Free every model."""
+
+    def memory(self) -> Mapping[str, Any]:
+        """Return memory readings in bytes."""
+
+    def close(self) -> None:
+        """The process is about to end."""
+
+
+def open_workbench(config: WorkerConfig, hashes: HashCache) -> Workbench:
+    """Import and open the engine that ``config`` names."""
+    module, _, function = config.engine.partition(":")
+    opener: Callable[[WorkerConfig, HashCache], Any] = getattr(importlib.import_module(module), function)
+    return cast(Workbench, opener(config, hashes))
+
+
+def open_host(config: WorkerConfig) -> Host:
+    """Return the plugins in the extensions' folders, but for those that settings or flags turn off."""
+    places = config.folders()
+    if config.flags.get("disable_all_extensions"):
+        return Host(())
+    directories = places.extensions
+    if config.flags.get("disable_extra_extensions"):
+        directories = (places.root / "extensions",)
+    kinds = {"lora": places.lora, "embeddings": places.embeddings, "controlnet": places.controlnet,
+             "hypernetworks": places.hypernetworks, "esrgan": places.esrgan, "wildcards": places.wildcards}
+    return Host(discover(directories, places.data_dir, kinds, frozenset(config.disabled)))
+
+
+def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
+    """Open the real engine; takes seconds, most of them for importing torch."""
+    from modules.engine.engine import Engine
+    from modules.runtime import device
+    from modules.runtime.memory import Models
+
+    places = config.folders()
+    info = device.detect(config.flags)
+    placement = device.choose(info, config.flags)
+    library = Library(places, hashes)
+    engine = Engine(library, Models(model_budget(info.memory)), placement)
+    host = open_host(config)
+    return EngineBench(info.name or info.kind, engine, host, library,
+                       lambda: device.memory(placement.device))
+
+
+def model_budget(memory: int) -> int:
+    """Return how many of the device's ``memory`` bytes loaded models may keep: half, so that work has room."""
+    return memory // 2
+
+
+@dataclass(frozen=True)
+class EngineBench:
+    """The real engine with its plugins."""
+
+    device: str
+    engine: Engine
+    host: Host
+    library: Library
+    read_memory: Callable[[], Mapping[str, Any]]
+
+    def generate(self, request: Request, watch: Watch, done: frozenset[int]) -> Outcome:
+        """Make the pictures of ``request`` but those in ``done``."""
+        active = self.host.active(request)
+        result = self.engine.generate(request, active, watch, done)
+        return Outcome(not watch.stopping(), result.warnings)
+
+    def files(self, request: Request) -> tuple[str, ...]:
+        """Return the paths of checkpoint and VAE."""
+        settings = request.settings
+        checkpoint = self.library.find_checkpoint(request.model)
+        vae = self.library.find_vae(request.vae or settings.sd_vae, checkpoint)
+        wanted = (checkpoint if settings.add_model_hash_to_info else None,
+                  vae if settings.add_vae_hash_to_info else None)
+        return tuple(file.path for file in wanted if file is not None)
+
+    def unload(self) -> None:
+        """Free every model."""
+        self.engine.unload()
+
+    def memory(self) -> Mapping[str, Any]:
+        """Return memory readings in bytes."""
+        return self.read_memory()
+
+    def close(self) -> None:
+        """Tell every plugin that the process ends."""
+        self.host.close()

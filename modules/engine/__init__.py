@@ -1,0 +1,1 @@
+"""Request to pictures: the processing that every tab shares."""

@@ -1,0 +1,127 @@
+"""What a model family is: detection from a header, loading, and the four calls that the engine makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from modules.core.settings import Settings
+    from modules.library.headers import Header
+    from modules.runtime.device import Placement
+    from modules.runtime.patches import Applied
+    from modules.sampling.spaces import Space
+
+
+@dataclass(frozen=True)
+class LatentFormat:
+    """How latents of a family relate to pixels.
+
+    ``channels`` of a latent, ``factor`` pixels per latent cell and side. ``rgb`` has one row (r, g, b) per channel
+    and with ``rgb_bias`` maps a latent to colours in -1..1, the linear preview. ``preview_decoder`` is the stem of
+    the small decoder's file (``taesd_decoder``).
+    """
+
+    channels: int
+    factor: int
+    rgb: tuple[tuple[float, float, float], ...] = ()
+    rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    preview_decoder: str = ""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a header was recognised as: everything ``load`` needs to know, and nothing that needs a tensor.
+
+    ``prediction`` is ``epsilon``, ``v_prediction`` or ``flow``. ``components`` holds each component's configuration
+    as inferred from shapes (``unet``, ``text_encoder``, ``vae``; one that is missing in the file is absent).
+    """
+
+    family: str
+    name: str
+    prediction: str
+    latent: LatentFormat
+    default_size: int
+    components: Mapping[str, Mapping[str, Any]]
+    layout: str = "original"
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """One encoded prompt: ``context`` [tokens, width], ``pooled`` [width] or None, and a family's own extras."""
+
+    context: torch.Tensor
+    pooled: torch.Tensor | None = None
+    added: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One call of the denoiser; plugins see and change it.
+
+    ``x`` [rows, channels, height, width] is already scaled for the network; ``sigma`` and ``timestep`` are floats;
+    ``call`` counts the model calls of the pass from 0. ``context`` [rows, tokens, width]. ``roles`` names each row
+    ``cond``, ``uncond`` or ``image_uncond``; ``rows`` gives its picture within the batch. ``concat`` is appended to
+    the channels of ``x`` (mask and masked latent, picture, depth). ``residuals`` are added inside the network
+    (``down``, ``mid``); ``attention`` maps a layer's name to hooks.
+    """
+
+    x: torch.Tensor
+    sigma: float
+    timestep: float
+    call: int
+    context: torch.Tensor
+    roles: tuple[str, ...]
+    rows: tuple[int, ...]
+    pooled: torch.Tensor | None = None
+    added: Mapping[str, Any] = field(default_factory=dict)
+    concat: torch.Tensor | None = None
+    residuals: Mapping[str, Any] = field(default_factory=dict)
+    attention: Mapping[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """A loaded model; what it holds is its family's affair.
+
+    ``modules`` maps a component (``unet``, ``text_encoder``, ``vae``) to its ``torch.nn.Module``.
+    """
+
+    variant: Variant
+    modules: Mapping[str, Any]
+    applied: Applied
+
+
+class Family(Protocol):
+    """One model family, in one file."""
+
+    id: str
+
+    def detect(self, header: Header) -> Variant | None:
+        """Return what ``header`` is, or None; reads names, shapes, dtypes and metadata only."""
+
+    def load(self, variant: Variant, path: str, vae_path: str | None, placement: Placement) -> Model:
+        """Load a checkpoint (file or folder), offline. Raises ``InvalidModel`` saying what is wrong with it."""
+
+    def space(self, model: Model) -> Space:
+        """Return the model's noise levels and its prediction type."""
+
+    def encode(self, model: Model, prompts: Sequence[str], settings: Settings) -> list[Conditioning]:
+        """Encode prompts (emphasis applied, no scheduling left in them), one ``Conditioning`` each."""
+
+    def count_tokens(self, text: str) -> tuple[int, int]:
+        """Return the number of tokens of ``text`` and the room in its chunks (75, 150, ...); needs no model."""
+
+    def call(self, model: Model, inputs: ModelInput) -> torch.Tensor:
+        """Run the denoiser once and return its raw output [rows, channels, height, width]."""
+
+    def decode(self, model: Model, latents: torch.Tensor, tiled: bool = False) -> torch.Tensor:
+        """Decode latents [n, channels, h, w] to float32 pixels [n, 3, H, W] in 0..1, on the CPU.
+
+        ``tiled`` decodes in overlapping tiles, which needs less memory and may leave faint seams.
+        """
+
+    def encode_image(self, model: Model, pixels: torch.Tensor, generator: Any = None) -> torch.Tensor:
+        """Encode pixels [n, 3, H, W] in 0..1 to latents scaled for the denoiser; the mean without a generator."""

@@ -1,0 +1,1 @@
+"""Pixels: grids and thumbnails."""

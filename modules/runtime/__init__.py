@@ -1,0 +1,1 @@
+"""Where tensors live and in what type: devices, weights, loaded models, attention and the patch stack."""

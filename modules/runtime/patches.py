@@ -1,0 +1,191 @@
+"""The one patch stack: changes to a model's weights, vocabulary and attention, as data, applied and undone exactly.
+
+Changed weights are new tensors that take the place of the originals, which are kept as they are: undoing puts them
+back bit by bit, and originals that are maps of a file stay maps.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from modules.core.errors import InvalidModel
+from modules.runtime.attention import Hook
+
+TOKENS = "embeddings.token_embedding.weight"
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class WeightDelta:
+    """A change of one weight: ``component`` and ``name`` of the parameter, ``scale`` times ``delta``.
+
+    ``delta`` maps the original weight, in float32, to the difference at scale 1. ``key`` says where it comes from;
+    patches with equal key, place and scale are the same patch.
+    """
+
+    component: str
+    name: str
+    key: str
+    scale: float
+    delta: Callable[[torch.Tensor], torch.Tensor] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A word that stands for learned vectors [tokens, width] of the text encoder, times ``scale``."""
+
+    component: str
+    word: str
+    key: str
+    scale: float
+    vectors: torch.Tensor = field(compare=False)
+
+
+@dataclass(frozen=True)
+class AttentionHook:
+    """A hook of the layer called ``layer``, or of all of a kind (``attn1``, ``attn2``); as ``WeightDelta`` otherwise.
+
+    The hook gets its own ``scale``.
+    """
+
+    layer: str
+    key: str
+    scale: float
+    hook: Callable[[float], Hook] = field(compare=False)
+
+
+Patch = WeightDelta | Embedding | AttentionHook
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What is in force on a model: the patches, and the originals of the parameters that they replaced.
+
+    ``words`` maps a component to its learned words and their token ids, ``hooks`` a layer or kind to its hooks.
+    """
+
+    patches: tuple[Patch, ...] = ()
+    originals: Mapping[tuple[str, str], torch.nn.Parameter] = field(default_factory=dict)
+    words: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)
+
+
+class Patchable(Protocol):
+    """A loaded model: its components by name, and what is applied to them."""
+
+    modules: Mapping[str, Any]
+    applied: Applied
+
+
+def apply(model: Patchable, patches: Sequence[Patch]) -> None:
+    """Bring exactly ``patches`` into force on ``model``; does nothing when they already are.
+
+    Raises ``InvalidModel``, and leaves the model as it came, where a patch is for another architecture.
+    """
+    wanted = tuple(patches)
+    if wanted == model.applied.patches:
+        return
+    undo(model)
+    try:
+        for place, deltas in _grouped(_of(wanted, WeightDelta), lambda patch: (patch.component, patch.name)).items():
+            _replace(model, place, functools.partial(_changed, deltas))
+        for component, words in _grouped(_of(wanted, Embedding), lambda patch: patch.component).items():
+            _add_words(model, component, words)
+    except BaseException:
+        undo(model)
+        raise
+    by_layer = _grouped(_of(wanted, AttentionHook), lambda patch: patch.layer)
+    hooks = {layer: tuple(patch.hook(patch.scale) for patch in group) for layer, group in by_layer.items()}
+    model.applied = replace(model.applied, patches=wanted, hooks=hooks)
+
+
+def undo(model: Patchable) -> None:
+    """Put every original parameter of ``model`` back."""
+    for (component, name), original in model.applied.originals.items():
+        _set(model.modules[component], name, original)
+    model.applied = Applied()
+
+
+def low_rank(up: torch.Tensor, down: torch.Tensor, factor: float = 1.0) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the ``delta`` of a low-rank change, ``factor * up @ down`` (Hu et al. 2021, equation 3).
+
+    ``up`` is [out, rank] and ``down`` [rank, ...] of any shape whose product has as many elements as the weight;
+    convolutions of size 1 may keep their trailing ones.
+    """
+    return lambda weight: factor * (up.float().flatten(1) @ down.float().flatten(1)).reshape(weight.shape)
+
+
+def _of(patches: Sequence[Patch], kind: type[Kind]) -> list[Kind]:
+    return [patch for patch in patches if isinstance(patch, kind)]
+
+
+def _grouped(patches: Sequence[Kind], key: Callable[[Kind], Any]) -> dict[Any, list[Kind]]:
+    groups: dict[Any, list[Kind]] = {}
+    for patch in patches:
+        groups.setdefault(key(patch), []).append(patch)
+    return groups
+
+
+def _changed(deltas: Sequence[WeightDelta], weight: torch.Tensor) -> torch.Tensor:
+    """Add every change in float32 and round once."""
+    original = weight.float()
+    total = original.clone()
+    for patch in deltas:
+        try:
+            total += patch.scale * patch.delta(original).to(original)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+                raise
+            raise InvalidModel(
+                f"{patch.key} does not fit this model: {patch.name} is {tuple(weight.shape)}.",
+                "It was made for another kind of model.",
+            ) from error
+    return total.to(weight.dtype)
+
+
+def _add_words(model: Patchable, component: str, group: Sequence[Embedding]) -> None:
+    table = _parameter(model, (component, TOKENS))
+    words, next_id = {}, table.shape[0]
+    for patch in group:
+        if patch.vectors.ndim != 2 or patch.vectors.shape[1] != table.shape[1]:
+            raise InvalidModel(
+                f"The embedding {patch.word} does not fit this model: its vectors are {patch.vectors.shape[-1]} wide, "
+                f"not {table.shape[1]}.", "It was made for another kind of model.",
+            )
+        words[patch.word] = tuple(range(next_id, next_id + len(patch.vectors)))
+        next_id += len(patch.vectors)
+    added = [(patch.vectors.float() * patch.scale).to(table) for patch in group]
+    _replace(model, (component, TOKENS), lambda weight: torch.cat([weight, *added]))
+    model.applied = replace(model.applied, words={**model.applied.words, component: words})
+
+
+def _replace(
+    model: Patchable, place: tuple[str, str], change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    present = _parameter(model, place)
+    changed = torch.nn.Parameter(change(present.detach()), requires_grad=False)
+    # What was there first is the original; a place may change twice, by a delta and by new words.
+    originals = {place: present, **model.applied.originals}
+    model.applied = replace(model.applied, originals=originals)
+    _set(model.modules[place[0]], place[1], changed)
+
+
+def _parameter(model: Patchable, place: tuple[str, str]) -> torch.nn.Parameter:
+    component, name = place
+    try:
+        found: torch.nn.Parameter = model.modules[component].get_parameter(name)
+    except (KeyError, AttributeError):
+        raise InvalidModel(
+            f"This model has no weight {component}.{name}.", "The patch was made for another kind of model."
+        ) from None
+    return found
+
+
+def _set(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> None:
+    owner, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(owner), leaf, parameter)

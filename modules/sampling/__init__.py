@@ -1,0 +1,1 @@
+"""Noise levels, schedules, samplers, guidance and noise: pure functions; only ``noise`` imports torch."""

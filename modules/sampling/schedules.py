@@ -1,0 +1,140 @@
+"""Schedules: which noise levels a run visits. Each is one function and one entry of ``SCHEDULES``.
+
+A schedule function takes ``(steps, sigma_min, sigma_max, space)`` and, where it has one, ``rho``; it returns Python
+floats that descend and end in 0. The names, formulas and quirks are AUTOMATIC1111's (version 1.10.1), so that a
+seed gives the same picture.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modules.core.errors import InvalidRequest
+from modules.sampling.spaces import Space
+
+Sigmas = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One schedule: ``name`` is for the API, ``label`` for people and infotexts, either finds it.
+
+    ``default_rho`` is -1 where the function has no ``rho``. ``need_inner_model`` says that the levels follow the
+    model's own table rather than the two ends alone.
+    """
+
+    name: str
+    label: str
+    function: Callable[..., Sigmas]
+    aliases: tuple[str, ...] = ()
+    default_rho: float = -1.0
+    need_inner_model: bool = False
+
+
+def uniform(steps: int, sigma_min: float, sigma_max: float, space: Space) -> Sigmas:
+    """Return levels at evenly spaced places of the whole table (k-diffusion's ``get_sigmas``), ignoring the ends."""
+    return _levels_at(space, _evenly_spaced(len(space.sigmas) - 1.0, 0.0, steps))
+
+
+def karras(steps: int, sigma_min: float, sigma_max: float, space: Space, rho: float = 7.0) -> Sigmas:
+    """Return levels whose ``1 / rho`` powers are evenly spaced (Karras et al. 2022, equation 5)."""
+    roots = _evenly_spaced(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps)
+    return (*(root**rho for root in roots), 0.0)
+
+
+def exponential(steps: int, sigma_min: float, sigma_max: float, space: Space) -> Sigmas:
+    """Return levels whose logarithms are evenly spaced."""
+    return (*(math.exp(log) for log in _evenly_spaced(math.log(sigma_max), math.log(sigma_min), steps)), 0.0)
+
+
+def sgm_uniform(steps: int, sigma_min: float, sigma_max: float, space: Space) -> Sigmas:
+    """Return ``steps`` of ``steps + 1`` evenly spaced places of the table between the ends, the lowest left out."""
+    places = _evenly_spaced(space.sigma_to_t(sigma_max), space.sigma_to_t(sigma_min), steps + 1)
+    return _levels_at(space, places[:-1])
+
+
+def simple(steps: int, sigma_min: float, sigma_max: float, space: Space) -> Sigmas:
+    """Return every ``len / steps``-th level of the table from the top, rounded down to whole places."""
+    stride = len(space.sigmas) / steps
+    return (*(space.sigmas[-(1 + int(index * stride))] for index in range(steps)), 0.0)
+
+
+def normal(steps: int, sigma_min: float, sigma_max: float, space: Space) -> Sigmas:
+    """Return levels at evenly spaced places of the table between the two ends, both included."""
+    return _levels_at(space, _evenly_spaced(space.sigma_to_t(sigma_max), space.sigma_to_t(sigma_min), steps))
+
+
+def ddim(steps: int, sigma_min: float, sigma_max: float, space: Space) -> Sigmas:
+    """Return every ``len // steps``-th level of the table from place 1 up: DDIM's own timesteps.
+
+    Where ``steps`` does not divide the table, there are more levels than steps.
+    """
+    stride = max(len(space.sigmas) // steps, 1)
+    return (*reversed(space.sigmas[1::stride]), 0.0)
+
+
+SCHEDULES: tuple[Schedule, ...] = (
+    Schedule("automatic", "Automatic", uniform, need_inner_model=True),
+    Schedule("uniform", "Uniform", uniform, need_inner_model=True),
+    Schedule("karras", "Karras", karras, default_rho=7.0),
+    Schedule("exponential", "Exponential", exponential),
+    Schedule("sgm_uniform", "SGM Uniform", sgm_uniform, aliases=("SGMUniform",), need_inner_model=True),
+    Schedule("simple", "Simple", simple, need_inner_model=True),
+    Schedule("normal", "Normal", normal, need_inner_model=True),
+    Schedule("ddim", "DDIM", ddim, need_inner_model=True),
+)
+
+
+def find_schedule(name_or_label: str) -> Schedule:
+    """Return the schedule with that name, label or alias, in any case; empty is Automatic.
+
+    Raises ``InvalidRequest`` naming the nearest ones.
+    """
+    wanted = name_or_label.strip().lower() or "automatic"
+    for schedule in SCHEDULES:
+        if wanted in (schedule.name, schedule.label.lower(), *map(str.lower, schedule.aliases)):
+            return schedule
+    labels = [schedule.label for schedule in SCHEDULES]
+    raise InvalidRequest(f"There is no schedule {name_or_label[:100]!r}.", near_matches(wanted, labels))
+
+
+def near_matches(wanted: str, labels: list[str]) -> str:
+    """Return a sentence that offers the labels nearest to ``wanted``, or all of them."""
+    by_lower = {label.lower(): label for label in labels}
+    near = difflib.get_close_matches(wanted[:100].lower(), list(by_lower), n=3, cutoff=0.5)
+    return f"Use {', '.join(by_lower[match] for match in near) or ', '.join(labels)}."
+
+
+def schedule_sigmas(
+    schedule: Schedule, steps: int, space: Space, *, sigma_min: float = 0.0, sigma_max: float = 0.0, rho: float = 0.0
+) -> Sigmas:
+    """Return the levels of ``steps`` (1 or more) steps under ``schedule``, descending, ending in 0.
+
+    ``sigma_min`` and ``sigma_max`` replace the model's own ends and ``rho`` the schedule's, where above 0 and where
+    the schedule uses them. Raises ``InvalidRequest`` for ends that leave no range or that the model does not have.
+    """
+    if steps < 1:
+        raise InvalidRequest(f"steps must be at least 1, not {steps}.")
+    low, high = sigma_min or space.sigma_min, sigma_max or space.sigma_max
+    if low >= high:
+        raise InvalidRequest(f"The schedule's min sigma {low:g} is not below its max sigma {high:g}.",
+                             "Set both to 0 for the model's own.")
+    if space.prediction == "flow" and high > 1:
+        raise InvalidRequest(f"The schedule's max sigma {high:g} is above 1, where a flow model begins.",
+                             "Set it to 0 for the model's own.")
+    if schedule.default_rho > 0 and rho > 0:
+        return schedule.function(steps, low, high, space, rho=rho)
+    return schedule.function(steps, low, high, space)
+
+
+def _levels_at(space: Space, places: list[float]) -> Sigmas:
+    return (*(space.t_to_sigma(place) for place in places), 0.0)
+
+
+def _evenly_spaced(start: float, end: float, count: int) -> list[float]:
+    if count == 1:
+        return [start]
+    return [start + (end - start) * index / (count - 1) for index in range(count)]

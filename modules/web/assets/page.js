@@ -1,0 +1,90 @@
+// The page's entry: keyboard, buttons that belong to no Gradio event, and what Gradio's events call.
+
+import { complain, toast } from "./api.js";
+import "./extensions.js";
+import "./gallery.js";
+import "./pnginfo.js";
+import { count, droppedPicture, editPrompt } from "./prompt.js";
+import "./queue.js";
+import { interrupt, session, skip, submitted } from "./results.js";
+import { viewing } from "./viewer.js";
+
+const TITLES = ".tool, #txt2img_interrupt, #txt2img_skip";
+
+window.darkroom = {
+  submitted,
+  count,
+  refresh: () => session.panel?.refresh(),
+  infotext: () => session.panel?.current()?.infotext || "",
+  pasted: (answer) => answer.pasted.forEach((problem) => toast(problem, "", "note")),
+  seed,
+  answered,
+};
+
+// The seed, or the variation seed, of the picture that is shown; `present` stays where there is none.
+function seed(kind, present) {
+  const picture = session.panel?.current();
+  if (!picture) return present;
+  if (kind === "seed") return picture.seed;
+  return /Variation seed: (\d+)/.exec(picture.infotext)?.[1] ?? present;
+}
+
+function answered(answer) {
+  if (answer.message) complain(answer);
+  if (answer.saved) toast(answer.saved.length ? `Saved: ${answer.saved.join(", ")}.` : "Nothing was changed.", "", "note");
+  session.panel?.refresh();
+}
+
+function press(id) {
+  const button = document.getElementById(id);
+  if (!button) return false;
+  button.click();
+  return true;
+}
+
+document.addEventListener("keydown", (event) => {
+  if (editPrompt(event)) return;
+  const enter = event.key === "Enter";
+  if (enter && (event.ctrlKey || event.metaKey) && press("txt2img_generate")) event.preventDefault();
+  else if (enter && event.altKey) { event.preventDefault(); skip(); }
+  else if (event.key === "Escape" && !viewing() && document.body.classList.contains("generating") && !openList()) interrupt();
+}, true);
+
+// Escape closes an open list of choices first, as everywhere.
+function openList() {
+  return document.querySelector('[role="listbox"]:not(.strip), [aria-expanded="true"][role="combobox"], input[aria-expanded="true"]');
+}
+
+document.addEventListener("click", (event) => {
+  const id = event.target.closest("button")?.id;
+  if (id === "txt2img_interrupt") interrupt();
+  if (id === "txt2img_skip") skip();
+  if (id === "theme_switch") switchTheme();
+});
+
+document.addEventListener("drop", droppedPicture, true);
+
+function switchTheme() {
+  const page = new URL(location.href);
+  page.searchParams.set("__theme", document.body.classList.contains("dark") ? "light" : "dark");
+  location.href = page.href;
+}
+
+document.addEventListener("input", (event) => {
+  if (event.target.id !== "settings_search") return;
+  const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const section of document.querySelectorAll(".settings-section")) {
+    let any = false;
+    for (const control of section.querySelectorAll('[id^="setting_"]')) {
+      const text = `${control.id} ${control.textContent}`.toLowerCase();
+      const found = words.every((word) => text.includes(word));
+      control.closest(".settings-section > *, .form > *")?.classList.toggle("filtered-out", !found);
+      any ||= found;
+    }
+    section.classList.toggle("filtered-out", !any);
+  }
+});
+
+new MutationObserver(() => {
+  for (const button of document.querySelectorAll(TITLES)) if (!button.title) button.title = button.textContent.trim();
+}).observe(document.documentElement, { childList: true, subtree: true });

@@ -1,0 +1,18 @@
+"""Gradio events as this page uses them: at once, without spinners, and not part of the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+
+def quietly(event: Callable[..., Any], action: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Connect one event; ``options`` are Gradio's (``inputs``, ``outputs``, ``js``, ``trigger_mode``)."""
+    return event(action, queue=False, show_progress="hidden", api_visibility="private", **options)
+
+
+def listen(triggers: list[Any], action: Callable[..., Any], **options: Any) -> Any:
+    """Connect several events to one action, as ``quietly`` does."""
+    return gr.on(triggers, action, queue=False, show_progress="hidden", api_visibility="private", **options)

@@ -1,0 +1,82 @@
+"""From a picture's infotext to the values of a form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modules.core.errors import InvalidRequest, NotFound
+from modules.library.infotext import parse
+from modules.library.paste import to_request_fields
+from modules.plugin.params import param_infos
+from modules.web.form import OVERRIDES, PLUGIN_SEPARATOR, Form, value_of, write_overrides, written
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """Values by field name, and a sentence for each entry that could not be used."""
+
+    values: Mapping[str, Any]
+    problems: tuple[str, ...] = ()
+
+
+def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
+    """Return the values that make the picture of infotext ``text`` again; text without parameters is a prompt.
+
+    Settings that differ from those in force become overrides, and so does another model, if it is here. ``sent``
+    from another tab, seed and size stay as they are where the settings say so.
+    """
+    found = to_request_fields(parse(text))
+    fields, settings = dict(found.fields), app.settings.get()
+    if sent:
+        for name in _kept(settings):
+            fields.pop(name, None)
+    model, problems = _model(str(fields.pop("model", "")), app)
+    overrides = {name: value for name, value in found.settings.items() if value != getattr(settings, name)}
+    vae = fields.pop("vae", settings.sd_vae)
+    if vae != settings.sd_vae:
+        overrides["sd_vae"] = vae
+    values = written(form, fields, {})
+    if found.settings:
+        values[OVERRIDES] = write_overrides(overrides, model)
+    return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems))
+
+
+def plugin_values(form: Form, extras: Mapping[str, str], host: Any) -> dict[str, Any]:
+    """Return the values of plugin parameters that ``extras`` name by their infotext keys; the others' defaults."""
+    fields = {field.name: field for field in form}
+    values: dict[str, Any] = {}
+    for plugin in (found.plugin for found in host.found if found.plugin is not None):
+        for name, info in param_infos(plugin.Params).items():
+            field = fields.get(f"{plugin.id}{PLUGIN_SEPARATOR}{name}")
+            if field is not None and info.infotext:
+                values[field.name] = _from_text(field, extras.get(info.infotext))
+    return values
+
+
+def _kept(settings: Any) -> tuple[str, ...]:
+    seeds = () if settings.send_seed else ("seed", "subseed", "subseed_strength")
+    return seeds if settings.send_size else (*seeds, "width", "height")
+
+
+def _model(text: str, app: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the model to override the chosen one with, empty for none, and what to say."""
+    if not text or not app.library.checkpoints():
+        return "", ()
+    try:
+        wanted = app.library.find_checkpoint(text)
+        chosen = app.settings.get().sd_model_checkpoint
+        current = app.library.find_checkpoint(chosen) if chosen else app.library.checkpoints()[0]
+    except NotFound:
+        return "", (f"The model {text} is not here; the chosen one is used.",)
+    return ("" if wanted.path == current.path else wanted.title), ()
+
+
+def _from_text(field: Any, text: str | None) -> Any:
+    if isinstance(field.default, bool) and text is not None:
+        return text == "True"
+    try:
+        return value_of(field, text)
+    except InvalidRequest:
+        return field.default

@@ -1,0 +1,269 @@
+"""What the page's own scripts call, under ``/darkroom/page``; the public interfaces are in ``modules.web.api``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+
+from modules.core.errors import NotFound
+from modules.core.job import ENDED, QUEUED, RUNNING, Job
+from modules.core.request import MAX_PROMPT_CHARACTERS
+from modules.core.result import SavedImage
+from modules.web.answers import owner_of, same_site
+from modules.web.form import to_storage
+from modules.web.live import job_events
+from modules.web.paste import paste
+from modules.web.tabs import txt2img
+from modules.web.tabs.extensions import extension_views, switch_extension
+from modules.web.tabs.pnginfo import read_picture
+from modules.web.tokens import count_tokens
+from modules.web.views import job_view, row_view
+
+ASSETS = Path(__file__).parent / "assets"
+FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+PICTURE = {"Cache-Control": "private, max-age=31536000, immutable"}
+FRESH = {"Cache-Control": "no-store"}
+HISTORY = 100
+MAX_THUMBNAIL = 1024
+
+
+def router(app: Any) -> APIRouter:
+    """Return all routes of the page for ``app``."""
+    own = APIRouter(prefix="/darkroom", include_in_schema=False)
+    own.include_router(_asset_routes())
+    for routes in (_session_routes(app), _job_routes(app), _queue_routes(app), _gallery_routes(app), _tool_routes(app),
+                   _extension_routes(app)):
+        own.include_router(routes, prefix="/page", dependencies=[Depends(same_site)])
+    return own
+
+
+@cache
+def asset_version() -> str:
+    """Return a short hash of all assets; it is part of their address, so that browsers may keep them for ever."""
+    digest = hashlib.sha256()
+    for path in sorted(ASSETS.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _asset_routes() -> APIRouter:
+    routes = APIRouter()
+    files = {path.name: path for path in ASSETS.iterdir() if path.is_file()}
+
+    @routes.get("/assets/{version}/{name}")
+    def asset(version: str, name: str) -> FileResponse:
+        if name not in files:
+            raise NotFound(f"There is no {name!r}.")
+        return FileResponse(files[name], headers=FOREVER if version == asset_version() else FRESH)
+
+    return routes
+
+
+def _session_routes(app: Any) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/session")
+    def session(request: Request) -> Any:
+        """What a page that opens shows: its jobs under way, in their order, and the last one that has ended."""
+        settings = app.settings.get()
+        own = [job for job in app.jobs(owner=owner_of(request), limit=HISTORY) if job.origin == "page"]
+        last = next((job for job in own if job.state in ENDED), None)
+        return _fresh({
+            "active": [job_view(job) for job in own if job.state not in ENDED],
+            "last": job_view(last) if last else None,
+            "models": len(app.library.checkpoints()),
+            "folder": str(app.library.folders.checkpoints[0]),
+            "tokens": not settings.disable_token_counters,
+            "title": settings.show_progress_in_title,
+            "grid": settings.return_grid,
+        })
+
+    return routes
+
+
+def _job_routes(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/jobs")
+
+    @routes.get("/{job_id}/events")
+    def events(job_id: str) -> StreamingResponse:
+        app.job(job_id)
+        return StreamingResponse(job_events(app, job_id), media_type="text/event-stream",
+                                 headers=FRESH | {"X-Accel-Buffering": "no"})
+
+    @routes.get("/{job_id}/preview")
+    def preview(job_id: str) -> Response:
+        found = app.preview(job_id)
+        if found is None:
+            raise NotFound("There is no preview yet.")
+        return Response(found[1], media_type="image/jpeg", headers=FRESH)
+
+    @routes.get("/{job_id}/pictures/{index}")
+    def picture(job_id: str, index: int, size: int = 0) -> Response:
+        return picture_response(_picture(app.job(job_id), index).path, size)
+
+    @routes.get("/{job_id}/pictures.zip")
+    def pictures(job_id: str) -> Response:
+        job = app.job(job_id)
+        return Response(zipped([image.path for image in job.images]), media_type="application/zip",
+                        headers={"Content-Disposition": f'attachment; filename="{job.id}.zip"'})
+
+    @routes.post("/{job_id}/cancel")
+    def cancel(job_id: str) -> Any:
+        return job_view(app.cancel(job_id))
+
+    @routes.post("/{job_id}/forget")
+    def forget(job_id: str) -> Any:
+        app.forget(job_id)
+        return {}
+
+    @routes.post("/{job_id}/move")
+    def move(job_id: str, body: Annotated[dict[str, str | None], Body()]) -> Any:
+        app.move(job_id, body.get("before"))
+        return {}
+
+    return routes
+
+
+def _queue_routes(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/queue")
+
+    @routes.get("")
+    def queue() -> Any:
+        jobs = app.jobs(limit=HISTORY)
+        return _fresh({
+            "paused": app.paused,
+            "running": [row_view(job) for job in jobs if job.state == RUNNING],
+            "queued": [row_view(job) for job in jobs if job.state == QUEUED],
+            "ended": [row_view(job) for job in jobs if job.state in ENDED],
+        })
+
+    actions = {"pause": app.pause, "resume": app.resume, "skip": app.skip, "interrupt": app.interrupt,
+               "stop": app.stop_after_current}
+
+    @routes.post("/{action}")
+    def act(action: str) -> Any:
+        if action not in actions:
+            raise NotFound(f"There is no {action!r}.")
+        actions[action]()
+        return {"paused": app.paused}
+
+    return routes
+
+
+def _gallery_routes(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/gallery")
+
+    @routes.get("")
+    def search(text: str = "", limit: int = 60, offset: int = 0) -> Any:
+        rows = app.gallery.search(text, limit=max(1, min(limit, 200)), offset=max(0, offset))
+        return _fresh({"pictures": [gallery_view(row) for row in rows], "count": app.gallery.count(text)})
+
+    @routes.get("/{picture_id}")
+    def picture(picture_id: int, size: int = 0) -> Response:
+        return picture_response(app.gallery.get(picture_id).path, size)
+
+    @routes.post("/{picture_id}/delete")
+    def delete(picture_id: int) -> Any:
+        app.gallery.delete(picture_id)
+        return {}
+
+    @routes.post("")
+    def rescan() -> Any:
+        app.gallery.rescan()
+        return {}
+
+    return routes
+
+
+def _tool_routes(app: Any) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/tokens")
+    def tokens(texts: Annotated[dict[str, str], Body()]) -> Any:
+        backtrack = app.settings.get().comma_padding_backtrack
+        return {name: count_tokens(text[:MAX_PROMPT_CHARACTERS], backtrack) for name, text in texts.items()}
+
+    @routes.post("/pnginfo")
+    def pnginfo(picture: Annotated[bytes, Body(media_type="application/octet-stream")]) -> Any:
+        return read_picture(picture)
+
+    @routes.post("/paste")
+    def paste_into_form(request: Request, body: Annotated[dict[str, str], Body()]) -> Any:
+        """Write an infotext into the stored form of txt2img, which that tab shows when it opens."""
+        pasted = paste(txt2img.form(app), body.get("infotext", ""), app, sent=True)
+        app.forms.merge(owner_of(request), txt2img.TAB, to_storage(pasted.values))
+        return {"pasted": pasted.problems}
+
+    return routes
+
+
+def _extension_routes(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/extensions")
+
+    @routes.get("")
+    def extensions() -> Any:
+        return _fresh({"extensions": extension_views(app)})
+
+    @routes.post("/{extension_id}")
+    def switch(extension_id: str, body: Annotated[dict[str, bool], Body()]) -> Any:
+        return {"extensions": switch_extension(app, extension_id, body.get("enabled", True))}
+
+    return routes
+
+
+def gallery_view(row: Any) -> dict[str, Any]:
+    """Return a picture of the index with its addresses, relative to the page's root."""
+    address = f"darkroom/page/gallery/{row.id}"
+    return {"url": address, "thumbnail": f"{address}?size=384", "kind": "picture", "width": row.width,
+            "height": row.height, "infotext": row.infotext, "created": row.created, "id": row.id}
+
+
+def picture_response(path: str, size: int) -> Response:
+    """Return a picture's file, or a JPEG of at most ``size`` pixels a side (up to 1024)."""
+    file = Path(path)
+    if not file.is_file():
+        raise NotFound("The picture's file is no longer there.")
+    if not size:
+        return FileResponse(file, headers=PICTURE, filename=file.name, content_disposition_type="inline")
+    return Response(thumbnail(file, max(16, min(size, MAX_THUMBNAIL))), media_type="image/jpeg", headers=PICTURE)
+
+
+def thumbnail(file: Path, size: int) -> bytes:
+    """Return a JPEG of the picture, at most ``size`` pixels a side."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        image.draft("RGB", (size, size))
+        small = image.convert("RGB")
+        small.thumbnail((size, size))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def zipped(paths: list[str]) -> bytes:
+    """Return an archive of the files that are still there, stored without compression."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path in map(Path, paths):
+            if path.is_file():
+                archive.write(path, path.name)
+    return buffer.getvalue()
+
+
+def _picture(job: Job, index: int) -> SavedImage:
+    if not 0 <= index < len(job.images):
+        raise NotFound(f"The job has no picture {index}.")
+    return job.images[index]
+
+
+def _fresh(content: Mapping[str, Any]) -> JSONResponse:
+    return JSONResponse(content, headers=FRESH)

@@ -1,0 +1,1 @@
+"""One file per tab: ``build`` lays it out, ``wire`` connects it."""

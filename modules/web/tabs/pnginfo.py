@@ -1,0 +1,31 @@
+"""The PNG Info tab: what a picture carries with it, and the way back into the form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from modules.core.errors import InvalidRequest
+
+MAX_PICTURE_BYTES = 256 * 1024 * 1024
+
+
+def build() -> None:
+    """Lay the tab out; its element sends the picture as it is, so that nothing of its metadata is lost."""
+    gr.HTML("<darkroom-pnginfo></darkroom-pnginfo>", elem_id="pnginfo_panel")
+
+
+def read_picture(picture: bytes) -> dict[str, Any]:
+    """Return the infotext of an encoded picture and its other text entries by name.
+
+    Raises ``InvalidRequest`` for what is no picture.
+    """
+    from modules.library.images import read_image_info
+
+    if not picture:
+        raise InvalidRequest("There is no picture.", "Choose a PNG, JPEG, WebP or AVIF file.")
+    if len(picture) > MAX_PICTURE_BYTES:
+        raise InvalidRequest("The picture is larger than 256 MB.")
+    info = read_image_info(picture)
+    return {"infotext": info.infotext, "items": {name: str(value) for name, value in info.items.items()}}

@@ -1,0 +1,10 @@
+"""The queue tab: what runs, what waits, what has ended."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+
+def build() -> None:
+    """Lay the tab out; its element asks for the queue itself and is in the page only while the tab is open."""
+    gr.HTML("<darkroom-queue></darkroom-queue>", elem_id="queue_panel")

@@ -1,0 +1,108 @@
+import pytest
+
+from modules.app.admission import Desk, admit, check_id, listed_choice, well_formed
+from modules.core.errors import InvalidRequest, NoModel, NotFound
+from modules.core.request import MAX_PICTURES, Request
+from modules.core.settings import Settings
+from modules.host.discover import Found
+from modules.host.registry import Host
+from modules.library.files import Library, folders
+from modules.library.hashes import HashCache
+from tests.app.copies_plugin import Copies
+from tests.fixtures.fake_engine import write_stand_in_checkpoint
+
+
+@pytest.fixture
+def desk(tmp_path):
+    places = folders(tmp_path, {})
+    write_stand_in_checkpoint(places.checkpoints[0], "a.safetensors")
+    write_stand_in_checkpoint(places.checkpoints[0], "b.safetensors")
+    write_stand_in_checkpoint(places.vae[0], "v.safetensors")
+    library = Library(places, HashCache(tmp_path / "hashes.sqlite3"))
+    return Desk(places, library, Host((Found("copies", tmp_path, Copies(None)),)))
+
+
+def test_names_are_resolved_and_seeds_fixed(desk):
+    request = admit(Request(sampler="dpm++ 2m karras", model="B", vae="V"), desk).request
+    assert (request.sampler, request.schedule, request.model, request.vae) == (
+        "DPM++ 2M", "Karras", "b.safetensors", "V")
+    assert 0 <= request.seed < 2**32 and 0 <= request.subseed < 2**32
+    assert admit(Request(seed=7, subseed=8), desk).request.seed == 7
+
+
+def test_a_schedule_of_its_own_wins_over_the_samplers_name(desk):
+    assert admit(Request(sampler="DPM++ 2M Karras", schedule="exponential"), desk).request.schedule == "Exponential"
+
+
+def test_the_model_is_the_requests_or_the_settings_or_the_first(desk):
+    settings = Settings(sd_model_checkpoint="b.safetensors")
+    assert admit(Request(settings=settings), desk).request.model == "b.safetensors"
+    assert admit(Request(settings=settings, model="a"), desk).request.model == "a.safetensors"
+    assert admit(Request(), desk).request.model == "a.safetensors"
+
+
+def test_what_is_not_there_is_named_with_what_is_near(desk):
+    with pytest.raises(NotFound, match="a.safetensors"):
+        admit(Request(model="a.safetensor"), desk)
+    with pytest.raises(NotFound, match="VAE"):
+        admit(Request(vae="nothing"), desk)
+    for field in ({"sampler": "Eulr"}, {"schedule": "Karas"}, {"kind": "txt3img"}, {"steps": 0}, {"width": 500}):
+        with pytest.raises(InvalidRequest):
+            admit(Request(**field), desk)
+
+
+def test_without_any_checkpoint_it_says_where_to_put_one(tmp_path):
+    places = folders(tmp_path, {})
+    desk = Desk(places, Library(places, HashCache(tmp_path / "h.sqlite3")), Host(()))
+    for request in (Request(), Request(model="x")):
+        with pytest.raises(NoModel, match="Stable-diffusion"):
+            admit(request, desk)
+
+
+def test_a_name_that_looks_like_a_path_is_only_a_name(desk, tmp_path):
+    outside = write_stand_in_checkpoint(tmp_path / "outside", "x.safetensors")
+    for name in (str(outside), "../../outside/x.safetensors", "../VAE/v.safetensors"):
+        with pytest.raises(NotFound):
+            admit(Request(model=name), desk)
+
+
+def test_styles_are_applied_once_and_unknown_ones_reported(desk):
+    desk.folders.styles.write_text("name,prompt,negative_prompt\nInk,\"{prompt}, ink\",blur\n")
+    admitted = admit(Request(prompt="a cat", styles=("Ink", "Oil")), desk)
+    assert (admitted.request.prompt, admitted.request.negative_prompt) == ("a cat, ink", "blur")
+    assert admitted.request.styles == () and "'Oil'" in admitted.warnings[0]
+
+
+def test_plugins_make_several_of_one_with_seeds_of_their_own(desk):
+    admitted = admit(Request(seed=5, plugins={"copies": {"copies": 3}}), desk)
+    assert [part.steps for part in admitted.parts] == [1, 2, 3] and -1 not in {part.seed for part in admitted.parts}
+    assert admitted.request.seed == 5
+    alone = admit(Request(seed=5, plugins={"copies": {"copies": 1}}), desk)
+    assert alone.parts == () and alone.request.steps == 1
+
+
+def test_parameters_of_plugins_are_checked_and_their_number_bounded(desk):
+    for plugins in ({"missing": {}}, {"copies": {"copies": "3"}}, {"copies": {"other": 3}},
+                    {"copies": {"copies": MAX_PICTURES + 1}}):
+        with pytest.raises(InvalidRequest):
+            admit(Request(plugins=plugins), desk)
+
+
+@pytest.mark.parametrize("job_id", ["", "a/b", "../x", "a b", "x" * 101, "é", "a\n"])
+def test_ids_that_clients_choose_are_plain(job_id):
+    with pytest.raises(InvalidRequest):
+        check_id(job_id)
+    check_id("task(abc-1.2_3)")
+    check_id(None)
+
+
+def test_half_characters_are_replaced():
+    assert well_formed(Request(prompt="a\ud83db", negative_prompt="猫")) == Request(prompt="a?b", negative_prompt="猫")
+
+
+def test_listed_choices_are_those_of_library_and_samplers(desk):
+    listed = listed_choice(desk.library)
+    assert listed("checkpoints", "a") == "a.safetensors" and listed("vaes", "V") == "v.safetensors"
+    assert listed("vaes", "None") == "None" and listed("samplers", "euler A") == "Euler a"
+    with pytest.raises(NotFound):
+        listed("checkpoints", "z")

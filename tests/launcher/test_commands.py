@@ -1,0 +1,138 @@
+import pytest
+
+from modules import __version__
+from modules.core.errors import Forbidden, InvalidRequest
+from modules.core.request import Request
+from modules.core.settings import Settings
+from modules.launcher.commands import SERVE, TEST, TXT2IMG, parse, parse_setting, split
+
+
+def test_without_arguments_it_serves():
+    call = parse([], {})
+    assert call.command == SERVE and call.warnings == () and call.txt2img is None
+
+
+def test_commandline_args_stand_in_front():
+    call = parse(["--port", "2"], {"COMMANDLINE_ARGS": "--port 1 --ckpt-dir 'my models' --medvram"})
+    assert (call.flags.port, call.flags.ckpt_dir, len(call.warnings)) == (2, "my models", 1)
+
+
+@pytest.mark.parametrize("text, windows, expected", [
+    (r"--a 'b c' --d", False, ["--a", "b c", "--d"]),
+    (r"--a b\ c", False, ["--a", "b c"]),
+    (r"--ckpt-dir C:\models --x", True, ["--ckpt-dir", r"C:\models", "--x"]),
+    (r'--ckpt-dir "D:\my models"', True, ["--ckpt-dir", r"D:\my models"]),
+    ("--a #b", False, ["--a", "#b"]),
+    ("", False, []),
+])
+def test_words_of_commandline_args(text, windows, expected):
+    assert split(text, windows) == expected
+
+
+def test_an_open_quotation_mark_is_an_error():
+    with pytest.raises(InvalidRequest, match="COMMANDLINE_ARGS"):
+        parse([], {"COMMANDLINE_ARGS": "--ckpt-dir 'a"})
+
+
+@pytest.mark.parametrize("words, part", [
+    (["--medvrm"], "Did you mean --medvram?"),
+    (["--ckpt_dir", "x"], "Did you mean --ckpt-dir?"),
+    (["--qwertyuiop"], "--help"),
+    (["stray"], "no argument stray"),
+    (["--port", "1", "txt2img"], "comes first"),
+    (["--port", "abc"], "invalid int"),
+    (["--theme", "pink"], "invalid choice"),
+    (["--precisio", "full"], "Did you mean --precision?"),
+])
+def test_what_is_unknown_gets_a_hint(words, part):
+    with pytest.raises(InvalidRequest) as caught:
+        parse(words, {})
+    assert part in str(caught.value)
+
+
+def test_unknown_arguments_can_be_let_pass():
+    call = parse(["--medvrm", "--port", "3"], {"IGNORE_CMD_ARGS_ERRORS": ""})
+    assert call.flags.port == 3 and "--medvram" in call.warnings[0]
+
+
+def test_exposure_is_refused_while_reading():
+    with pytest.raises(Forbidden):
+        parse(["--listen"], {})
+    call = parse(["--listen", "--api-auth", "ann:a"], {})
+    assert call.flags.accounts == (("ann", "a"),)
+
+
+def test_pictures_without_a_server_need_no_account():
+    assert parse(["txt2img", "--prompt", "a"], {"COMMANDLINE_ARGS": "--listen"}).flags.listen
+
+
+def test_txt2img_defaults_are_those_of_a_request():
+    call = parse(["txt2img", "--prompt", "a cat"], {})
+    assert call.command == TXT2IMG
+    assert call.txt2img.request(Settings()) == Request(prompt="a cat")
+
+
+def test_txt2img_reads_every_field():
+    words = ("txt2img --prompt a --negative-prompt b --steps 5 --sampler Euler --schedule Karras "
+             "--seed 18446744073709551615 --width 64 --height 128 --cfg-scale 2.5 --batch-size 2 --batch-count 3 "
+             "--model m --vae v --out o.png "
+             "--set CLIP_stop_at_last_layers=2 --set emphasis=None --set always_discard_next_to_last_sigma=yes "
+             "--set eta_ddim=0.5 --set=hide_samplers=a,b --models-dir d")
+    call = parse(words.split(), {})
+    request = call.txt2img.request(Settings())
+    assert (call.txt2img.out, call.flags.models_dir) == ("o.png", "d")
+    assert request == Request(
+        prompt="a", negative_prompt="b", steps=5, sampler="Euler", schedule="Karras", seed=2**64 - 1, width=64,
+        height=128, guidance_scale=2.5, batch_size=2, batch_count=3, model="m", vae="v",
+        settings=Settings(CLIP_stop_at_last_layers=2, emphasis="None", always_discard_next_to_last_sigma=True,
+                          eta_ddim=0.5, hide_samplers=("a", "b")))
+
+
+def test_settings_on_the_command_line_go_over_those_given():
+    call = parse(["txt2img", "--prompt", "a", "--set", "eta_ddim=1"], {})
+    settings = call.txt2img.request(Settings(eta_ancestral=0.25)).settings
+    assert (settings.eta_ancestral, settings.eta_ddim) == (0.25, 1.0)
+
+
+@pytest.mark.parametrize("words, part", [
+    ([], "--prompt"),
+    (["--prompt", "a", "--steps", "0"], "steps"),
+    (["--prompt", "a", "--width", "513"], "Use 512 or 520"),
+    (["--prompt", "a", "--seed", "18446744073709551616"], "seed"),
+    (["--prompt", "a", "--cfg-scale", "nan"], "guidance_scale"),
+])
+def test_a_request_out_of_range_is_refused_at_once(words, part):
+    with pytest.raises(InvalidRequest) as caught:
+        parse(["txt2img", *words], {})
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("text, part", [
+    ("eta_ddim", "name=value"),
+    ("etaddim=1", "Did you mean eta_ddim?"),
+    ("eta_ddim=much", "float"),
+    ("eta_ddim=2", "outside"),
+    ("eta_ddim=nan", "finite"),
+    ("samples_save=perhaps", "bool"),
+    ("emphasis=Loud", "none of"),
+])
+def test_a_malformed_setting_is_refused(text, part):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_setting(text)
+    assert part in str(caught.value)
+
+
+def test_words_after_test_go_to_pytest():
+    words = ["test", "tests/core", "-k", "a or b", "--skip-install", "-x", "--port"]
+    call = parse(words, {"COMMANDLINE_ARGS": "--listen"})
+    assert call.command == TEST and call.flags.skip_install and not call.flags.listen
+    assert call.rest == ("tests/core", "-k", "a or b", "-x", "--port")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["txt2img", "--help"], ["--version"]])
+def test_help_and_version_exit(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(words, {})
+    printed = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert __version__ in printed if words == ["--version"] else "--ckpt-dir" in printed and "--medvram" not in printed
