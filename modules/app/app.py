@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,13 +95,17 @@ class App:
         """Stop what runs, within one model call."""
         self.queue.interrupt()
 
-    def skip(self) -> None:
-        """End the running batch early and go on with the next."""
-        self.queue.skip()
+    def skip(self, job_id: str | None = None) -> None:
+        """End the running batch early and go on with the next; raises ``InvalidRequest`` if not ``job_id`` runs."""
+        self.queue.skip(job_id)
 
-    def stop_after_current(self) -> None:
-        """Stop what runs once its batch is finished."""
-        self.queue.stop_after_current()
+    def stop_after_current(self, job_id: str | None = None) -> None:
+        """Stop what runs once its batch is finished; raises ``InvalidRequest`` if not ``job_id`` runs."""
+        self.queue.stop_after_current(job_id)
+
+    def asked(self) -> frozenset[str]:
+        """Return what the running job was asked to do: ``interrupt``, ``skip``, ``stop``."""
+        return self.queue.asked()
 
     def move(self, job_id: str, before: str | None = None) -> None:
         """Put a queued job before another, or last; raises ``InvalidRequest`` where one is not queued."""
@@ -126,19 +129,24 @@ class App:
         return self.queue.paused
 
     def running(self) -> Job | None:
-        """Return the job that runs, with its progress, or None."""
+        """Return the job that runs, with its progress, or None; asking counts as looking."""
         return self.queue.running()
 
-    def subscribe(self, job_id: str | None = None) -> Subscription:
-        """Listen to one job, beginning with its present state, or to everything; raises ``NotFound``."""
-        return self.queue.subscribe(job_id)
+    def subscribe(self, job_id: str | None = None, *, looks: bool = True,
+                  on_news: Callable[[], None] | None = None) -> Subscription:
+        """Listen to one job, beginning with its present state, or to everything; raises ``NotFound``.
+
+        Without ``looks`` neither progress nor previews are made for it; ``on_news`` is called from any thread when
+        there is something to get.
+        """
+        return self.queue.subscribe(job_id, looks=looks, on_news=on_news)
 
     def preview(self, job_id: str) -> tuple[int, bytes] | None:
         """Return number and JPEG bytes of the running job's latest preview; asking counts as looking."""
         return self.queue.preview(job_id)
 
     def look(self) -> None:
-        """Note that somebody polls for progress; without this or a subscription none is reported."""
+        """Note that somebody polls for progress; without this, ``running`` or a subscription none is reported."""
         self.queue.look()
 
     def engine_status(self) -> EngineStatus:
@@ -165,7 +173,7 @@ def create(flags: Flags) -> App:
     places = folders(root, flags.folders())
     library = Library(places, HashCache(places.cache / "hashes.sqlite3"))
     settings = SettingsStore(places.config, admission.listed_choice(library), frozen=flags.freeze_settings)
-    config = WorkerConfig(str(root), dataclasses.asdict(flags), settings.get().disabled_extensions,
+    config = WorkerConfig(str(root), flags.public(), settings.get().disabled_extensions,
                           log=str(places.data_dir / "logs" / "engine.log"))
     return assemble(library, settings, open_host(config), EngineClient(config), flags)
 

@@ -40,7 +40,7 @@ def txt2img(args: Txt2ImgArguments, flags: Flags, *, engine: str = ENGINE) -> in
     """
     bar = Bar(sys.stderr, shown=not flags.disable_console_progressbars)
     try:
-        for path in make(args, WorkerConfig(str(project_root()), dataclasses.asdict(flags), engine=engine), bar):
+        for path in make(args, WorkerConfig(str(project_root()), flags.public(), engine=engine), bar):
             sys.stdout.write(f"{path}\n")
         return 0
     except KeyboardInterrupt:

@@ -71,6 +71,24 @@ class Database:
                 connection.execute(f"PRAGMA user_version={number}")
 
 
+def hold(path: Path) -> sqlite3.Connection:
+    """Claim ``path`` for this process until the connection is closed or the process ends, however it ends.
+
+    Raises ``DarkroomError`` where another process holds it for more than five seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        connection.close()
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
+            raise DarkroomError(f"This program already runs on {path.parent}.",
+                                "Close it, or give this one a --data-dir of its own.") from error
+        raise DarkroomError(f"{path} could not be used: {error}.", "Check the folder's permissions.") from error
+    return connection
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10.0)
     connection.row_factory = sqlite3.Row

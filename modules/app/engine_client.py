@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from modules.app.messages import (
     Command,
     EngineStatus,
     Failed,
-    Finished,
     Ready,
     Report,
     Run,
@@ -55,9 +55,10 @@ class EngineClient:
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self._status = EngineStatus("starting", "The engine is starting.")
+        self._outbox: queue.SimpleQueue[Command | None] | None = None
         self._connection: Connection | None = None
         self._process: SpawnProcess | None = None
-        self._job = ""
+        self._failures = 0
         self._thread: threading.Thread | None = None
 
     def start(self, report: Callable[[Report], None]) -> None:
@@ -70,18 +71,13 @@ class EngineClient:
         return self._status
 
     def send(self, command: Command) -> None:
-        """Pass ``command`` to the process; without one it is lost, as the process lost the job it was about."""
+        """Pass ``command`` to the process; without one it is lost, and the process's death is reported anyway."""
         with self._lock:
-            if isinstance(command, Run):
-                self._job = command.job_id
-                self._set("busy")
-            if self._connection is None:
+            if self._outbox is None:
                 return
-            try:
-                self._connection.send_bytes(pack(command))
-            except OSError:
-                # The reading thread hears of it too, and reports the job that was lost.
-                logger.info("The engine did not take %s.", type(command).__name__)
+            if isinstance(command, Run):
+                self._set("busy")
+            self._outbox.put(command)
 
     def close(self) -> None:
         """Ask the process to end, and end it if it does not."""
@@ -93,19 +89,15 @@ class EngineClient:
         self._status = EngineStatus("stopped", "The engine has stopped.")
 
     def _keep_running(self, report: Callable[[Report], None]) -> None:
-        failures = 0
-        while not self._closing.wait(self._patience.before_retry(failures)):
+        while not self._closing.wait(self._patience.before_retry(self._failures)):
+            self._failures += 1
             reason = self._live(report)
             if self._closing.is_set():
                 return
-            was_ready = self._status.state in ("ready", "busy")
-            failures = 0 if was_ready else failures + 1
-            pause = self._patience.before_retry(failures)
+            pause = self._patience.before_retry(self._failures)
             message = f"{reason.message} It starts again{f' in {pause:.0f} s' if pause else ''}."
-            with self._lock:
-                job, self._job = self._job, ""
-                self._status = EngineStatus("restarting", message)
-            report(Failed(job, reason, died=True))
+            self._status = EngineStatus("restarting", message)
+            self._tell(Failed("", reason, died=True), report)
 
     def _live(self, report: Callable[[Report], None]) -> Failure:
         """Start the process, pass on what it tells until it ends, and return why it did."""
@@ -134,12 +126,16 @@ class EngineClient:
         return told or failure_of(death(exit_code))
 
     def _pass_on(self, message: Report, report: Callable[[Report], None]) -> None:
-        with self._lock:
-            if isinstance(message, Ready):
-                self._set("ready", message.device)
-            elif isinstance(message, Finished | Failed):
-                self._job = ""
-        report(message)
+        if isinstance(message, Ready):
+            self._failures = 0
+            self._set("ready", message.device)
+        self._tell(message, report)
+
+    def _tell(self, message: Report, report: Callable[[Report], None]) -> None:
+        try:
+            report(message)
+        except Exception:  # noqa: BLE001 - this thread must go on whatever its listener does
+            logger.exception("%s was not taken.", type(message).__name__)
 
     def _spawn(self) -> Connection:
         context = multiprocessing.get_context("spawn")
@@ -148,8 +144,10 @@ class EngineClient:
         process.start()
         # Only the child may hold its end, or its death would go unnoticed.
         theirs.close()
+        outbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        threading.Thread(target=_write, args=(ours, outbox), name="engine-commands", daemon=True).start()
         with self._lock:
-            self._connection, self._process = ours, process
+            self._connection, self._process, self._outbox = ours, process, outbox
             self._status = EngineStatus("starting", "The engine is starting.", pid=process.pid or 0)
         return ours
 
@@ -158,6 +156,9 @@ class EngineClient:
         with self._lock:
             process, self._process = self._process, None
             connection, self._connection = self._connection, None
+            outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.put(None)
         if process is None:
             return None
         if connection is not None:
@@ -173,3 +174,13 @@ class EngineClient:
     def _set(self, state: str, device: str = "") -> None:
         status = self._status
         self._status = EngineStatus(state, "", device or status.device, status.pid)
+
+
+def _write(connection: Connection, outbox: queue.SimpleQueue[Command | None]) -> None:
+    """Pass commands on in a thread of its own, so that nobody waits for a process that is slow to read."""
+    while (command := outbox.get()) is not None:
+        try:
+            connection.send_bytes(pack(command))
+        except OSError:
+            logger.info("The engine did not take %s.", type(command).__name__)
+            return

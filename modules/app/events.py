@@ -32,11 +32,15 @@ class Subscription:
     """A listener's own mailbox; a context manager, usable from any thread.
 
     At most one event of each kind waits per job: a newer snapshot replaces the older, so a slow listener misses
-    steps of progress but no change of state, and the mailbox stays bounded.
+    steps of progress but no change of state, and the mailbox stays bounded. ``looks`` says whether somebody looks at
+    progress and previews; ``on_news`` is called, from any thread, when there is something to get or all is over.
     """
 
-    def __init__(self, job_id: str | None, on_close: Callable[[Subscription], None]) -> None:
+    def __init__(self, job_id: str | None, on_close: Callable[[Subscription], None], *, looks: bool = True,
+                 on_news: Callable[[], None] | None = None) -> None:
         self.job_id = job_id
+        self.looks = looks
+        self._on_news = on_news
         self._on_close = on_close
         self._waiting: dict[tuple[str, str], Event] = {}
         self._changed = threading.Condition()
@@ -63,6 +67,7 @@ class Subscription:
             self._waiting.pop(key, None)
             self._waiting[key] = event
             self._changed.notify_all()
+        self._tell()
 
     def get(self, timeout: float | None = None) -> Event | None:
         """Return the next event, or None after ``timeout`` seconds (None waits) or once the subscription is closed."""
@@ -85,6 +90,11 @@ class Subscription:
             self._closed = True
             self._changed.notify_all()
         self._on_close(self)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_news is not None:
+            self._on_news()
 
 
 class Hub:
@@ -94,9 +104,10 @@ class Hub:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
 
-    def subscribe(self, job_id: str | None = None) -> Subscription:
+    def subscribe(self, job_id: str | None = None, *, looks: bool = True,
+                  on_news: Callable[[], None] | None = None) -> Subscription:
         """Return a new subscription to one job, or to everything."""
-        subscription = Subscription(job_id, self._remove)
+        subscription = Subscription(job_id, self._remove, looks=looks, on_news=on_news)
         with self._lock:
             self._subscriptions += (subscription,)
         return subscription
@@ -108,8 +119,8 @@ class Hub:
                 subscription.put(event)
 
     def watched(self, job_id: str) -> bool:
-        """Return whether anybody listens to this job."""
-        return any(item.job_id in (None, job_id) for item in self._subscriptions)
+        """Return whether anybody looks at this job."""
+        return any(item.looks and item.job_id in (None, job_id) for item in self._subscriptions)
 
     def close(self) -> None:
         """Close every subscription."""

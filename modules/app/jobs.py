@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modules.app.database import Database
+from modules.app.database import Database, hold
 from modules.core import codec
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import Request
@@ -60,10 +60,17 @@ class JobStore:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, MIGRATIONS)
+        self._claim: sqlite3.Connection | None = None
+
+    def claim(self) -> None:
+        """Make sure that no other process runs these jobs; raises ``DarkroomError`` where one does."""
+        self._claim = hold(self._database.path.with_suffix(".lock"))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let another process run these jobs."""
         self._database.close()
+        if self._claim is not None:
+            self._claim.close()
 
     def add(self, job: Job, children: Sequence[Job] = ()) -> Job:
         """Write ``job`` (and its children) at the end of the queue; return it with its position.

@@ -120,8 +120,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job has ended with an error. ``died`` says that the engine's process ended, with it or, where ``job_id``
-    is empty, while nothing ran."""
+    """The job has ended with an error; ``died`` says that the engine's process has, with whatever it was doing."""
 
     job_id: str
     failure: Failure

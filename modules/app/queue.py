@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from modules.app.events import (
@@ -22,7 +22,7 @@ from modules.app.events import (
     Subscription,
     present,
 )
-from modules.app.jobs import JobStore, Share
+from modules.app.jobs import JobStore
 from modules.app.messages import (
     Advanced,
     AskMemory,
@@ -41,6 +41,7 @@ from modules.app.messages import (
     Skip,
     StopAfter,
 )
+from modules.app.running import Running
 from modules.core.errors import DarkroomError, EngineDied, InvalidRequest, NotFound
 from modules.core.job import ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.result import Failure, Progress, SavedImage
@@ -50,22 +51,7 @@ logger = logging.getLogger(__name__)
 # How long after a question about progress somebody still counts as looking, in seconds.
 ATTENTION = 10.0
 MOST_LISTED = 10_000
-
-
-@dataclass(frozen=True)
-class Running:
-    """The job that runs: the row that was handed to the engine, and how far its parent is."""
-
-    job: Job
-    share: Share
-    top_started: float
-    progress: Progress
-    begun: bool = False
-
-    @property
-    def top(self) -> str:
-        """The id that users know."""
-        return self.job.parent or self.job.id
+INTERRUPT_ASKED, SKIP_ASKED, STOP_ASKED = "interrupt", "skip", "stop"
 
 
 class JobQueue:
@@ -91,7 +77,8 @@ class JobQueue:
         self._paused = False
 
     def start(self) -> None:
-        """Make sense of what an earlier process left, and start the engine."""
+        """Make sense of what an earlier process left, and start the engine; raises ``DarkroomError`` beside another."""
+        self.store.claim()
         self.store.recover(time.time())
         self._paused = self.store.meta("paused") == "1"
         self._engine.start(self._report)
@@ -138,14 +125,15 @@ class JobQueue:
             return [self._live(job) for job in self.store.listed(owner, states, limit, offset)]
 
     def running(self) -> Job | None:
-        """Return the job that runs, as users know it."""
+        """Return the job that runs, as users know it; asking counts as looking."""
         with self._lock:
+            self.look()
             return self.job(self._running.top) if self._running else None
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Return the job once it has ended, or as it is after ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self.subscribe(job_id) as subscription:
+        with self.subscribe(job_id, looks=False) as subscription:
             while True:
                 remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
                 event = subscription.get(remaining)
@@ -154,11 +142,15 @@ class JobQueue:
                 if event.job is not None and event.job.state in ENDED:
                     return event.job
 
-    def subscribe(self, job_id: str | None = None) -> Subscription:
-        """Listen to one job, beginning with its present state, or to everything; raises ``NotFound``."""
+    def subscribe(self, job_id: str | None = None, *, looks: bool = True,
+                  on_news: Callable[[], None] | None = None) -> Subscription:
+        """Listen to one job, beginning with its present state, or to everything; raises ``NotFound``.
+
+        For ``looks`` and ``on_news`` see ``Subscription``.
+        """
         with self._lock:
             job = None if job_id is None else self.job(job_id)
-            subscription = self.hub.subscribe(job_id)
+            subscription = self.hub.subscribe(job_id, looks=looks, on_news=on_news)
             if job is not None:
                 subscription.put(present(job))
             self._look()
@@ -173,7 +165,7 @@ class JobQueue:
                 self._publish(ENDED_EVENT if self.store_state(top) in ENDED else QUEUED_EVENT, self.job(top))
                 self._publish(QUEUE)
             if self._running is not None and self._running.top == top:
-                self._engine.send(Interrupt(self._running.job.id))
+                self._ask(self._running, Interrupt, INTERRUPT_ASKED)
             return self.job(job_id)
 
     def interrupt(self) -> None:
@@ -182,18 +174,35 @@ class JobQueue:
             if self._running is not None:
                 self.cancel(self._running.top)
 
-    def skip(self) -> None:
-        """End the running batch early and go on with the next."""
+    def skip(self, job_id: str | None = None) -> None:
+        """End the running batch early and go on with the next; see ``_meant`` for ``job_id``."""
         with self._lock:
-            if self._running is not None:
-                self._engine.send(Skip(self._running.job.id))
+            running = self._meant(job_id)
+            if running is not None:
+                self._ask(running, Skip, SKIP_ASKED)
 
-    def stop_after_current(self) -> None:
-        """Stop what runs once its batch is finished."""
+    def stop_after_current(self, job_id: str | None = None) -> None:
+        """Stop what runs once its batch is finished; see ``_meant`` for ``job_id``."""
         with self._lock:
-            if self._running is not None:
-                self.store.cancel_queued(self._running.top, time.time())
-                self._engine.send(StopAfter(self._running.job.id))
+            running = self._meant(job_id)
+            if running is not None:
+                self.store.cancel_queued(running.top, time.time())
+                self._ask(running, StopAfter, STOP_ASKED)
+
+    def asked(self) -> frozenset[str]:
+        """Return what the running job was asked to do and has not done yet: ``interrupt``, ``skip``, ``stop``."""
+        with self._lock:
+            return self._running.asked if self._running else frozenset()
+
+    def _meant(self, job_id: str | None) -> Running | None:
+        """Return what runs; with ``job_id`` it must be that, or ``InvalidRequest`` is raised."""
+        if job_id is not None and (self._running is None or job_id not in (self._running.top, self._running.job.id)):
+            raise InvalidRequest(f"The job {self.job(job_id).id!r} does not run.", "It may be queued, or have ended.")
+        return self._running
+
+    def _ask(self, running: Running, command: type[Interrupt] | type[Skip] | type[StopAfter], what: str) -> None:
+        self._running = replace(running, asked=running.asked | {what})
+        self._engine.send(command(running.job.id))
 
     def move(self, job_id: str, before: str | None = None) -> None:
         """Put a queued job before another, or last; raises ``InvalidRequest`` where one is not queued."""
@@ -275,7 +284,9 @@ class JobQueue:
         if isinstance(report, Begun):
             self._running = replace(running, begun=True)
         elif isinstance(report, Advanced):
-            self._running = replace(running, progress=report.progress)
+            next_batch = report.progress.picture != running.progress.picture
+            self._running = replace(running, progress=report.progress,
+                                    asked=running.asked - {SKIP_ASKED} if next_batch else running.asked)
             self._publish(PROGRESS, self._top_job(self._running))
             self._look()
         elif isinstance(report, Previewed):
@@ -375,21 +386,12 @@ class JobQueue:
         running = self._running
         if running is None or job.id not in (running.top, running.job.id):
             return job
-        return replace(job, progress=running.progress if job.id == running.job.id and not job.parent
-                       and not running.job.parent else self._progress(running))
+        return replace(job, progress=running.progress if job.id == running.job.id else running.whole(time.time()))
 
     def _top_job(self, running: Running) -> Job:
         if not running.job.parent:
             return replace(running.job, progress=running.progress)
         return self.job(running.top)
-
-    def _progress(self, running: Running) -> Progress:
-        """Return the progress of the parent of what runs."""
-        share, own = running.share, running.progress
-        fraction = min(1.0, (share.ended + own.fraction) / max(1, share.parts))
-        elapsed = time.time() - running.top_started
-        return replace(own, picture=share.pictures_ended + own.picture, pictures=share.pictures, fraction=fraction,
-                       eta=elapsed * (1.0 - fraction) / fraction if fraction > 0.02 else None)
 
     def _look(self) -> None:
         """Tell the engine when somebody begins or ceases to look."""

@@ -40,7 +40,7 @@ class JobWatch:
         self._skip = threading.Event()
         self._stop = threading.Event()
         self._previews = previews
-        self._sampling = False
+        self._sampling = self._began = False
         self._reported = self._previewed = -1.0
 
     def tell(self, command: Interrupt | Skip | StopAfter | Look) -> None:
@@ -70,8 +70,8 @@ class JobWatch:
             raise Skipped("The batch was skipped.")
 
     def stopping(self) -> bool:
-        """Return whether to stop once the current batch is finished."""
-        return self._stop.is_set()
+        """Return whether to stop once the current batch is finished; a job always begins one."""
+        return self._stop.is_set() and self._began
 
     def phase(self, text: str) -> None:
         """Say what is going on outside sampling."""
@@ -82,7 +82,7 @@ class JobWatch:
     def batch(self, first: int, pictures: int) -> None:
         """A batch begins; what was asked to be skipped before does not concern it."""
         self._skip.clear()
-        self._sampling = True
+        self._sampling = self._began = True
         with self._lock:
             self._meter.batch(first)
         self._advance(force=True)

@@ -126,7 +126,8 @@ class EngineBench:
         """Make the pictures of ``request`` but those in ``done``."""
         active = self.host.active(request)
         result = self.engine.generate(request, active, watch, done)
-        return Outcome(not watch.stopping(), result.warnings)
+        all_made = result.count + len(done) >= request.batch_size * request.batch_count
+        return Outcome(all_made or not watch.stopping(), result.warnings)
 
     def files(self, request: Request) -> tuple[str, ...]:
         """Return the paths of checkpoint and VAE."""

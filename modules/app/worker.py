@@ -51,7 +51,7 @@ def main(connection: Connection, config: WorkerConfig) -> None:
     """Run until the parent closes the pipe or asks for the end; the entry function of the spawned process."""
     # Ctrl+C reaches the whole terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _log_to(config.log)
+    _log_to(config.log, str(config.flags.get("loglevel", "INFO")))
     worker = Worker(config, _Sender(connection))
     threading.Thread(target=worker.listen, args=(connection,), name="commands", daemon=True).start()
     worker.work()
@@ -190,14 +190,14 @@ def _generate(run: Run, bench: Workbench, watch: JobWatch, done: frozenset[int])
         return Outcome(complete=False)
 
 
-def _log_to(path: str) -> None:
-    """Send what this process logs, and the stack of a crash, to ``path``."""
+def _log_to(path: str, level: str) -> None:
+    """Send what this process logs from ``level`` on, and the stack of a crash, to ``path``."""
     if not path:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=2, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().setLevel(level)
     crashes: Any = open(f"{path}.crash", "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
     faulthandler.enable(crashes)

@@ -93,4 +93,4 @@ class Watch(Protocol):
         """Show a PIL image of the state of sampling."""
 
     def picture(self, picture: FinishedPicture) -> None:
-        """A picture is decoded; it is saved before this returns."""
+        """A picture is decoded; it is saved in the background, in order, and reported once it is on disk."""

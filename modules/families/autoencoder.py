@@ -31,7 +31,7 @@ def decode(vae: Any, latents: torch.Tensor, tiled: bool = False) -> torch.Tensor
     tiled = tiled or _too_large(vae, latents)
     pixels = _decode(vae, latents, tiled)
     if not bool(torch.isfinite(pixels).all()) and vae.dtype != torch.float32:
-        vae.to(torch.float32)
+        vae.float()
         pixels = _decode(vae, latents, tiled)
     if not bool(torch.isfinite(pixels).all()):
         raise InvalidModel("The VAE's result is not a number (NaN), so there is no picture.", "Choose another VAE.")

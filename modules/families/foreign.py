@@ -10,11 +10,12 @@ from modules.library.headers import Header
 SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lora_unet_", "lora_te", ".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", "hada_w1_a", "lokr_w1"),
      "it is a LoRA, which belongs into models/Lora"),
+    # The x4 upscaler of Stable Diffusion 2 has class labels too, so it is asked first.
+    (("cond_stage_model.model.", "depth_model."),
+     "it is a Stable Diffusion 2 model, a family that is not supported yet"),
     (("conditioner.embedders.", "label_emb."), "it is an SDXL model, a family that is not supported yet"),
     (("double_blocks.", "single_transformer_blocks."), "it is a Flux model, a family that is not supported yet"),
     (("joint_blocks.",), "it is a Stable Diffusion 3 model, a family that is not supported yet"),
-    (("cond_stage_model.model.", "depth_model."),
-     "it is a Stable Diffusion 2 model, a family that is not supported yet"),
     (("control_model.", "controlnet_cond_embedding.", "input_hint_block.", "zero_convs."),
      "it is a ControlNet, which belongs into models/ControlNet"),
     (("string_to_param", "emb_params", "clip_l", "clip_g"), "it is an embedding, which belongs into embeddings"),

@@ -35,8 +35,10 @@ _TECHNICAL = frozenset({
     "progressive", "progression", "icc_profile", "chromaticity", "photoshop", "transparency", "gamma", "xmp", "mp",
     "srgb", "adobe", "adobe_transform", "interlace", "compression", "version", "extension", "adaptation",
 })
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError,
-           TypeError, OverflowError, Image.DecompressionBombError, MemoryError)
+# What PIL's readers raise for files that were changed at random.
+_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError,
+           TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError, MemoryError,
+           Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,12 @@ def encode(image: Image.Image, infotext: str, settings: Settings) -> tuple[bytes
         chosen = "png"
     text = infotext if settings.enable_pnginfo else ""
     buffer = io.BytesIO()
+    # PIL keeps the options of a save on the image, so two threads that save the same one would mix them up.
+    image = image.convert("RGB") if chosen == "jpg" else image.copy()
     if chosen == "png":
         image.save(buffer, "PNG", pnginfo=_png_text(text), **_PNG_COMPRESSION)
     elif chosen == "jpg":
-        image.convert("RGB").save(buffer, "JPEG", quality=settings.jpeg_quality, exif=_exif(text))
+        image.save(buffer, "JPEG", quality=settings.jpeg_quality, exif=_exif(text))
     else:
         image.save(buffer, "WEBP", quality=settings.jpeg_quality, lossless=settings.webp_lossless, exif=_exif(text))
     return buffer.getvalue(), f".{chosen}"

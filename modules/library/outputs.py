@@ -152,10 +152,11 @@ class Outputs:
     def _write_text(self, path: Path, infotext: str) -> None:
         partial = path.with_name(f".{path.name}{PARTIAL}")
         try:
-            partial.write_bytes(f"{infotext}\n".encode("utf-8", errors="replace"))
+            self._write(partial, f"{infotext}\n".encode("utf-8", errors="replace"))
             os.replace(partial, path)
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def expire_spool(folders: Folders, hours: float, now: float | None = None) -> int:
@@ -209,7 +210,11 @@ def _publish(partial: Path, path: Path) -> None:
         # Some file systems have no hard links. An empty file claims the name, then the picture takes its place.
         with path.open("xb"):
             pass
-        os.replace(partial, path)
+        try:
+            os.replace(partial, path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _explained(error: OSError, folder: Path) -> DarkroomError:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import pickletools
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ _MAX_READ = 16 * 1024 * 1024
 _MAX_OPCODES = 1_000_000
 _MAX_DEPTH = 8
 _MAX_DIMENSIONS = 64
+_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, OSError,
+                   ValueError, LookupError, OverflowError)
 _DOWNLOAD_AGAIN = "Download the file again."
 _UNSAFE = "It can run code on your computer; use a .safetensors version of the model instead."
 
@@ -127,7 +131,7 @@ def read_zip(path: Path) -> dict[str, TensorInfo]:
         try:
             with zipfile.ZipFile(cast(IO[bytes], _BoundedFile(file))) as archive:
                 return _read_archive(archive, path.name)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except _BROKEN_ARCHIVE as error:
             raise InvalidModel(f"{path.name} is truncated or damaged: {error}.", _DOWNLOAD_AGAIN) from error
 
 

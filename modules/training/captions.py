@@ -18,6 +18,7 @@ PLACES: dict[str, tuple[float, float]] = {
 }
 PLAIN = "white"
 SMALL = 0.5
+_QUOTES = str.maketrans("‘’“”", "''\"\"")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def draw_scenes(entries: Sequence[Entry], config: CaptionConfig, draws: int, see
 
 def subject(entry: Entry) -> str:
     """Return the label in plain words: "waving hand with dark skin tone", "woman with curly hair"."""
-    base, _, detail = entry.label.lower().partition(": ")
+    base, _, detail = entry.label.lower().translate(_QUOTES).partition(": ")
     if base in ("flag", "keycap", "family"):
         return f"{base} {detail}".strip()
     return f"{base} with {detail.replace(', ', ' and ')}" if detail else base

@@ -94,14 +94,20 @@ class CaptionConfig:
 class DiffusionConfig:
     """The denoiser, its text encoder and their training.
 
-    ``draws`` compositions of every picture are cached as latents. ``prediction`` is ``epsilon`` or ``v_prediction``;
+    It learns the pictures of ``groups`` (all of the data's when empty) and those of ``labels``, held-out ones for the
+    autoencoder included. ``draws`` compositions of every picture are cached as latents, each with ``wordings`` captions.
+    ``grid`` prompts are drawn as it goes. ``prediction`` is ``epsilon`` or ``v_prediction``;
     ``zero_snr`` rescales the betas so that the last step is pure noise (Lin et al. 2023, algorithm 1).
     ``min_snr`` is gamma of Hang et al. 2023; zero weighs all steps alike.
     """
 
     loop: LoopConfig
     captions: CaptionConfig = field(default_factory=CaptionConfig)
+    groups: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     draws: int = 8
+    wordings: int = 4
+    grid: tuple[str, ...] = ()
     block_out_channels: tuple[int, ...] = (64, 128, 192)
     attention: tuple[bool, ...] = (False, True, True)
     layers_per_block: int = 1
@@ -110,12 +116,12 @@ class DiffusionConfig:
     text_layers: int = 2
     text_heads: int = 4
     vocabulary: int = 2048
-    positions: int = 77
+    positions: int = 32
     text_lr_scale: float = 1.0
     prediction: str = "v_prediction"
-    zero_snr: bool = True
+    zero_snr: bool = False
     beta_start: float = 0.00085
-    beta_end: float = 0.012
+    beta_end: float = 0.02
     min_snr: float = 5.0
     dropout: float = 0.1
     sample_steps: int = 25

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,25 +12,22 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from modules.core.errors import NotFound
-from modules.core.job import ENDED, QUEUED, RUNNING, Job
+from modules.core.job import ENDED, QUEUED, RUNNING
 from modules.core.request import MAX_PROMPT_CHARACTERS
-from modules.core.result import SavedImage
 from modules.web.answers import owner_of, same_site
 from modules.web.form import to_storage
-from modules.web.live import job_events
+from modules.web.live import event_stream, job_events
 from modules.web.paste import paste
+from modules.web.pictures import FRESH, picture_of, picture_response, preview_response, zipped
 from modules.web.tabs import txt2img
-from modules.web.tabs.extensions import extension_views, switch_extension
+from modules.web.tabs.extensions import switch_extension
 from modules.web.tabs.pnginfo import read_picture
 from modules.web.tokens import count_tokens
-from modules.web.views import job_view, row_view
+from modules.web.views import extension_views, job_view, row_view
 
 ASSETS = Path(__file__).parent / "assets"
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
-PICTURE = {"Cache-Control": "private, max-age=31536000, immutable"}
-FRESH = {"Cache-Control": "no-store"}
 HISTORY = 100
-MAX_THUMBNAIL = 1024
 
 
 def router(app: Any) -> APIRouter:
@@ -95,19 +90,15 @@ def _job_routes(app: Any) -> APIRouter:
     @routes.get("/{job_id}/events")
     def events(job_id: str) -> StreamingResponse:
         app.job(job_id)
-        return StreamingResponse(job_events(app, job_id), media_type="text/event-stream",
-                                 headers=FRESH | {"X-Accel-Buffering": "no"})
+        return event_stream(job_events(app, job_id))
 
     @routes.get("/{job_id}/preview")
     def preview(job_id: str) -> Response:
-        found = app.preview(job_id)
-        if found is None:
-            raise NotFound("There is no preview yet.")
-        return Response(found[1], media_type="image/jpeg", headers=FRESH)
+        return preview_response(app.preview(job_id))
 
     @routes.get("/{job_id}/pictures/{index}")
     def picture(job_id: str, index: int, size: int = 0) -> Response:
-        return picture_response(_picture(app.job(job_id), index).path, size)
+        return picture_response(picture_of(app.job(job_id), index).path, size)
 
     @routes.get("/{job_id}/pictures.zip")
     def pictures(job_id: str) -> Response:
@@ -192,7 +183,7 @@ def _tool_routes(app: Any) -> APIRouter:
         return {name: count_tokens(text[:MAX_PROMPT_CHARACTERS], backtrack) for name, text in texts.items()}
 
     @routes.post("/pnginfo")
-    def pnginfo(picture: Annotated[bytes, Body(media_type="application/octet-stream")]) -> Any:
+    def pnginfo(picture: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> Any:
         return read_picture(picture)
 
     @routes.post("/paste")
@@ -224,45 +215,6 @@ def gallery_view(row: Any) -> dict[str, Any]:
     address = f"darkroom/page/gallery/{row.id}"
     return {"url": address, "thumbnail": f"{address}?size=384", "kind": "picture", "width": row.width,
             "height": row.height, "infotext": row.infotext, "created": row.created, "id": row.id}
-
-
-def picture_response(path: str, size: int) -> Response:
-    """Return a picture's file, or a JPEG of at most ``size`` pixels a side (up to 1024)."""
-    file = Path(path)
-    if not file.is_file():
-        raise NotFound("The picture's file is no longer there.")
-    if not size:
-        return FileResponse(file, headers=PICTURE, filename=file.name, content_disposition_type="inline")
-    return Response(thumbnail(file, max(16, min(size, MAX_THUMBNAIL))), media_type="image/jpeg", headers=PICTURE)
-
-
-def thumbnail(file: Path, size: int) -> bytes:
-    """Return a JPEG of the picture, at most ``size`` pixels a side."""
-    from PIL import Image
-
-    with Image.open(file) as image:
-        image.draft("RGB", (size, size))
-        small = image.convert("RGB")
-        small.thumbnail((size, size))
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-def zipped(paths: list[str]) -> bytes:
-    """Return an archive of the files that are still there, stored without compression."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path in map(Path, paths):
-            if path.is_file():
-                archive.write(path, path.name)
-    return buffer.getvalue()
-
-
-def _picture(job: Job, index: int) -> SavedImage:
-    if not 0 <= index < len(job.images):
-        raise NotFound(f"The job has no picture {index}.")
-    return job.images[index]
 
 
 def _fresh(content: Mapping[str, Any]) -> JSONResponse:

@@ -59,12 +59,24 @@ def asgi(app: Any, flags: Flags) -> Any:
     from modules import __version__
     from modules.web.answers import add_error_answers
 
-    prefix = f"/{flags.subpath.strip('/')}" if flags.subpath.strip("/") else ""
-    site = FastAPI(title="Darkroom", version=__version__, root_path=prefix)
+    site = FastAPI(title="Darkroom", version=__version__)
     add_error_answers(site)
     if not flags.nowebui:
         _add_page(site, app, flags)
+    if flags.subpath.strip("/"):
+        site.add_middleware(Below, path=f"/{flags.subpath.strip('/')}")
     return site
+
+
+class Below:
+    """ASGI middleware for a site that a reverse proxy serves under ``path``, whether or not it strips that."""
+
+    def __init__(self, site: Any, path: str) -> None:
+        self._site = site
+        self._path = path
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._site({**scope, "root_path": self._path}, receive, send)
 
 
 def bind(host: str, port: int | None) -> socket.socket:

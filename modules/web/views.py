@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from modules.core.job import RUNNING, Job
@@ -11,16 +12,31 @@ from modules.core.result import SavedImage
 PROMPT_CHARACTERS = 300
 
 
-def job_view(job: Job) -> dict[str, Any]:
-    """Return a job without its request; addresses of pictures are relative to the page's root."""
+@dataclass(frozen=True)
+class Addresses:
+    """Where jobs are, and what a job's pictures are called below it."""
+
+    jobs: str
+    pictures: str
+
+    def picture(self, job_id: str, index: int) -> str:
+        """Return the address of one picture."""
+        return f"{self.jobs}/{job_id}/{self.pictures}/{index}"
+
+
+PAGE = Addresses("darkroom/page/jobs", "pictures")
+
+
+def job_view(job: Job, addresses: Addresses = PAGE) -> dict[str, Any]:
+    """Return a job without its request; addresses are relative to the page's root unless others are given."""
     return {
         "id": job.id, "state": job.state, "parent": job.parent, "origin": job.origin,
         "created": job.created, "started": job.started, "ended": job.ended,
-        "images": [image_view(job.id, index, image) for index, image in enumerate(job.images)],
+        "images": [image_view(addresses.picture(job.id, index), image) for index, image in enumerate(job.images)],
         "failure": dataclasses.asdict(job.failure) if job.failure else None,
         "warnings": list(job.warnings),
         "progress": dataclasses.asdict(job.progress) if job.progress else None,
-        "preview_url": preview_url(job),
+        "preview_url": preview_url(job, addresses),
     }
 
 
@@ -34,17 +50,35 @@ def row_view(job: Job) -> dict[str, Any]:
     }
 
 
-def image_view(job_id: str, index: int, image: SavedImage) -> dict[str, Any]:
-    """Return a saved picture of a job with its addresses, relative to the page's root."""
-    address = f"darkroom/page/jobs/{job_id}/pictures/{index}"
+def image_view(address: str, image: SavedImage) -> dict[str, Any]:
+    """Return a saved picture that is at ``address``."""
     return {
         "url": address, "thumbnail": f"{address}?size=512", "kind": image.kind, "width": image.width,
         "height": image.height, "seed": str(image.seed), "infotext": image.infotext,
     }
 
 
-def preview_url(job: Job) -> str:
+def preview_url(job: Job, addresses: Addresses = PAGE) -> str:
     """Return the address of the newest preview of a running job; empty where there is none."""
     if job.state != RUNNING or job.progress is None or not job.progress.preview:
         return ""
-    return f"darkroom/page/jobs/{job.id}/preview?n={job.progress.preview}"
+    return f"{addresses.jobs}/{job.id}/preview?n={job.progress.preview}"
+
+
+def extension_views(app: Any) -> list[dict[str, Any]]:
+    """Return all extensions; those that are ``pending`` change with the next start."""
+    disabled = app.settings.get().disabled_extensions
+    return [_extension_view(found, found.id not in disabled) for found in app.host.found]
+
+
+def _extension_view(found: Any, enabled: bool) -> dict[str, Any]:
+    plugin = found.plugin
+    return {
+        "id": found.id,
+        "name": plugin.name if plugin else found.id,
+        "description": plugin.description if plugin else "",
+        "version": plugin.version if plugin else "",
+        "error": found.error,
+        "enabled": enabled,
+        "pending": enabled != (plugin is not None or bool(found.error)),
+    }

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from modules.app.database import Database
+from modules.app.database import Database, hold
 from modules.core.errors import DarkroomError, DiskFull
 
 FIRST = "CREATE TABLE a (x INTEGER);\nCREATE TABLE b (x INTEGER)"
@@ -77,3 +77,13 @@ def test_threads_write_one_after_the_other(tmp_path):
         thread.join()
     assert [row[0] for row in database.read("SELECT x FROM a ORDER BY x")] == list(range(1, 401))
     database.close()
+
+
+def test_one_process_at_a_time_holds_a_file(tmp_path, monkeypatch):
+    real = sqlite3.connect
+    monkeypatch.setattr("modules.app.database.sqlite3.connect", lambda *a, **k: real(*a, **k | {"timeout": 0.01}))
+    first = hold(tmp_path / "a.lock")
+    with pytest.raises(DarkroomError, match="already runs"):
+        hold(tmp_path / "a.lock")
+    first.close()
+    hold(tmp_path / "a.lock").close()

@@ -215,7 +215,7 @@ def test_what_runs_cannot_be_forgotten(app, held):
 def test_an_expanded_job_is_one_job_to_its_user(app, engine):
     engine.hold.clear()
     job = three(app, batch_count=2)
-    eventually(lambda: app.running() is not None)
+    eventually(lambda: app.job(job.id).state == RUNNING)
     assert app.running().id == job.id and [one.id for one in app.jobs()] == [job.id]
     with app.subscribe(job.id) as subscription:
         engine.hold.set()
@@ -228,7 +228,7 @@ def test_an_expanded_job_is_one_job_to_its_user(app, engine):
 def test_progress_of_an_expanded_job_is_that_of_all_its_parts(app, engine):
     engine.hold.clear()
     job = three(app, batch_count=2)
-    eventually(lambda: app.running() is not None)
+    eventually(lambda: app.job(job.id).state == RUNNING)
     first = app.queue.store.children(job.id)[0]
     app.queue._report(Advanced(first.id, Progress(picture=1, pictures=2, fraction=0.5)))
     progress = app.job(job.id).progress
@@ -239,7 +239,7 @@ def test_progress_of_an_expanded_job_is_that_of_all_its_parts(app, engine):
 def test_interrupting_an_expanded_job_ends_all_of_it(app, engine):
     engine.hold.clear()
     job, after = three(app), app.submit(SMALL)
-    eventually(lambda: app.running() is not None)
+    eventually(lambda: app.job(job.id).state == RUNNING)
     app.interrupt()
     engine.hold.set()
     assert app.wait(job.id, WAIT).state == INTERRUPTED and app.wait(after.id, WAIT).state == FINISHED

@@ -103,4 +103,6 @@ def test_stopping_waits_for_the_batch(clock):
     assert not watch.stopping()
     watch.tell(StopAfter("j"))
     watch.check()
+    assert not watch.stopping()
+    watch.batch(0, 2)
     assert watch.stopping()

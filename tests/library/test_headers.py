@@ -1,6 +1,8 @@
 """Reading any model file or folder: the content decides, not the name."""
 
 import json
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,33 @@ def test_folders_without_or_with_a_damaged_index(tmp_path: Path) -> None:
             read_header(tmp_path)
     with pytest.raises(NotFound, match="gone.safetensors does not exist"):
         read_header(tmp_path / "gone.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_files_changed_at_random_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    path, tensors = tmp_path / "model", {"a.b": torch.zeros(2, 3), "c": torch.zeros(4, dtype=torch.float16)}
+    if kind == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"state_dict": tensors}, path, _use_new_zipfile_serialization=kind == "zip")
+    whole, chance = path.read_bytes(), random.Random(7)
+    refused = 0
+    for _ in range(400):
+        changed = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 8))):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        path.write_bytes(changed[: chance.choice((len(changed), chance.randrange(len(changed))))])
+        try:
+            read_header(path)
+        except InvalidModel:
+            refused += 1
+    assert refused > 100
+
+
+def test_an_entry_with_a_damaged_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é/data.pkl", b"")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(InvalidModel, match="truncated or damaged"):
+        read_header(path)

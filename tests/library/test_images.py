@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -165,3 +166,18 @@ def test_damaged_exif_does_not_hide_the_picture() -> None:
     good = user_comment(b"ASCII\0\0\0abc")
     for exif in (good[:20], good[:-10] + b"\xff" * 3, b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nothing"):
         assert read_image_info(saved(picture(), "JPEG", exif=exif)).width == 8
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF", "GIF"])
+def test_pictures_changed_at_random_are_read_or_refused(kind: str) -> None:
+    whole, chance = saved(picture((16, 16)), kind), random.Random(7)
+    refused = 0
+    for _ in range(150):
+        changed = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 8))):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        try:
+            read_image_info(bytes(changed[: chance.choice((len(changed), chance.randrange(len(changed))))]))
+        except InvalidRequest:
+            refused += 1
+    assert refused > 10

@@ -101,7 +101,7 @@ def test_long_texts_are_parsed(unit: str) -> None:
     # A regular expression that backtracks would never come back from these.
     text = unit * (400_000 // len(unit))
     result = parse(text)
-    assert bool(result.parameters) == (unit in ("ab: ", 'ab: "x", ', "ab:\t"))
+    assert bool(result.parameters) == (unit == 'ab: "x", ')
 
 
 def test_a_key_that_cannot_be_read_back_is_made_readable() -> None:
@@ -110,8 +110,8 @@ def test_a_key_that_cannot_be_read_back_is_made_readable() -> None:
 
 
 def test_novelai() -> None:
-    comment = '{"steps": 28, "sampler": "k_euler_ancestral", "seed": 42, "strength": 0.7, "noise": 0.2, "scale": 11.0, ' \
-              '"uc": "lowres, bad hands"}'
+    comment = ('{"steps": 28, "sampler": "k_euler_ancestral", "seed": 42, "strength": 0.7, "noise": 0.2, '
+               '"scale": 11.0, "uc": "lowres, bad hands"}')
     assert infotext.from_novelai("1girl, {{smile}}", comment, 512, 768) == (
         "1girl, {{smile}}\nNegative prompt: lowres, bad hands\n"
         "Steps: 28, Sampler: Euler a, CFG scale: 11.0, Seed: 42, Size: 512x768, Clip skip: 2, ENSD: 31337")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,11 +57,11 @@ def serving(app: App, flags: Flags | None = None) -> Iterator[Site]:
     app.start()
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
     prefix = f"/{flags.subpath.strip('/')}" if flags.subpath else ""
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}{prefix}"
+    urllib.request.urlopen(f"{url}/darkroom/page/session", timeout=120).close()  # waits until all of it is there
     try:
-        yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}{prefix}", app, app.engine)
+        yield Site(url, app, app.engine)
     finally:
         server.should_exit = True
         thread.join(10)

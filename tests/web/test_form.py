@@ -9,8 +9,16 @@ from modules.core.request import Request
 from modules.core.settings import Settings, setting_infos
 from modules.plugin.params import param
 from modules.web.form import (
-    OVERRIDES, Field, plugin_fields, read, read_overrides, restored, setting_fields, to_storage, value_of,
-    write_overrides, written,
+    OVERRIDES,
+    plugin_fields,
+    read,
+    read_overrides,
+    restored,
+    setting_fields,
+    to_storage,
+    value_of,
+    write_overrides,
+    written,
 )
 from modules.web.tabs.txt2img import FIELDS
 

@@ -1,0 +1,126 @@
+"""The diffusion stage: the denoiser and its text encoder on cached latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modules.training import losses, noise, sample
+from modules.training.config import DiffusionConfig
+from modules.training.denoiser import Denoiser
+from modules.training.grids import save_grid
+from modules.training.latents import Cache
+from modules.training.loop import Average, adam, apply_rate, autocast, generator, rate
+
+Decode = Callable[[torch.Tensor], torch.Tensor]
+
+
+class DiffusionStage:
+    """Trains ``model`` on ``cache``; draws ``prompts`` (token ids [n, positions]) through ``decode`` as it goes."""
+
+    def __init__(
+        self, config: DiffusionConfig, model: Denoiser, cache: Cache, prompts: torch.Tensor, decode: Decode,
+        device: torch.device, folder: Path,
+    ) -> None:
+        loop = config.loop
+        self.config, self.device, self.folder, self.decode = config, device, folder, decode
+        self.cache = Cache(cache.latents.to(device), cache.tokens.to(device), cache.empty.to(device))
+        self.prompts = prompts.to(device)
+        self.process = noise.process(config, device)
+        self.model = model.to(device)
+        self.forward: Any = torch.compile(self.model) if loop.compile else self.model
+        self.optimizer = adam(
+            [
+                {"params": list(model.unet.parameters())},
+                {"params": list(model.text.parameters()), "scale": config.text_lr_scale},
+            ],
+            loop,
+        )
+        self.average = Average(model, loop.ema, torch.device("cpu") if loop.ema_on_cpu else None)
+
+    def step(self, number: int) -> dict[str, torch.Tensor]:
+        """Run one optimizer step; returns the weighted loss, averaged over its parts."""
+        loop, parts = self.config.loop, self.config.loop.accumulate
+        source = generator(self.device, loop.seed, "diffusion", number)
+        apply_rate(self.optimizer, rate(loop, number))
+        total = torch.zeros((), device=self.device)
+        for _ in range(parts):
+            loss = self.loss(loop.batch // parts, source) / parts
+            loss.backward()
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), loop.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.model, number)
+        return {"loss": total, "norm": norm}
+
+    def batch(self, count: int, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return random latents and one wording of each, some replaced by the empty caption (Ho and Salimans 2022)."""
+        cache, device = self.cache, self.device
+        index = torch.randint(len(cache.latents), (count,), generator=source, device=device)
+        wording = torch.randint(cache.tokens.shape[1], (count,), generator=source, device=device)
+        dropped = torch.rand(count, generator=source, device=device) < self.config.dropout
+        tokens = torch.where(dropped[:, None], cache.empty, cache.tokens[index, wording])
+        return cache.latents[index].float(), tokens.long()
+
+    def loss(self, count: int, source: torch.Generator) -> torch.Tensor:
+        """Return the weighted squared error of one part of a batch."""
+        latents, tokens = self.batch(count, source)
+        grain = torch.randn(latents.shape, generator=source, device=self.device)
+        steps = torch.randint(noise.TIMESTEPS, (count,), generator=source, device=self.device)
+        noisy, target = self.process.mix(latents, grain, steps)
+        with autocast(self.device, self.config.loop.precision):
+            output = self.forward(noisy, steps, tokens)
+        error = (output.float() - target).square().mean((1, 2, 3))
+        weight = losses.min_snr_weight(self.process.snr(steps), self.config.min_snr, self.config.prediction)
+        return (weight * error).mean()
+
+    @contextmanager
+    def averaged(self) -> Iterator[Denoiser]:
+        """Lend the model with its averaged weights in place, in evaluation mode."""
+        kept = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        self.average.write(self.model)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.model.train()
+            with torch.no_grad():
+                for name, value in self.model.named_parameters():
+                    value.copy_(kept[name])
+
+    def sample(self, number: int) -> None:
+        """Save a grid of the fixed prompts."""
+        source = generator(torch.device("cpu"), self.config.loop.seed, "grid", 0)
+        config = self.config
+        with self.averaged() as model, autocast(self.device, config.loop.precision):
+            latents = sample.draw_latents(
+                model, self.prompts, self.cache.empty.long(), noise.scheduler_settings(config), config.sample_steps,
+                config.guidance_scale, source,
+            )
+        save_grid(self.decode(latents), self.folder / f"samples-{number:07}.png", 8)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from ``state``."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load(state["average"])
+
+
+def first_wordings(tokens: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the ids of ``count`` evenly spread scenes' first wording: prompts for a grid."""
+    chosen: Sequence[int] = torch.linspace(0, len(tokens) - 1, count).long().tolist()
+    return tokens[chosen, 0].long()

@@ -1,0 +1,32 @@
+"""The trained model as a plain diffusers folder in half precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+
+from modules.training import noise, stages, tokenizer
+from modules.training.config import TrainingConfig
+from modules.training.stages import Workspace
+
+SHARD = "15MB"
+
+
+def export(config: TrainingConfig, space: Workspace, target: Path) -> list[Path]:
+    """Write averaged weights, configurations and tokenizer to ``target`` (no file above 15 MB); return its files."""
+    denoiser = stages.trained_denoiser(config, space)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(space.folder / "vae"),
+        text_encoder=denoiser.text,
+        tokenizer=tokenizer.read(space.folder / "tokenizer", config.diffusion.positions),
+        unet=denoiser.unet,
+        scheduler=DDIMScheduler(**noise.scheduler_settings(config.diffusion)),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to("cpu", torch.float16)
+    pipeline.save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
+    return sorted(path for path in target.rglob("*") if path.is_file())
