@@ -1,8 +1,9 @@
 """Memory and time of loading a full-size Stable Diffusion 1.5 file (seeded, float16), and of one call of each network.
 
-    venv/bin/python benchmarks/load_sd15.py [--held cast|float32|bfloat16] [--layout safetensors|ckpt] [--file FILE]
+    venv/bin/python benchmarks/load_sd15.py [--held cast|float32|bfloat16] [--layout safetensors|ckpt] [--side 64]
+        [--file FILE]
 
-Prints one JSON object. ``anonymous_peak_share`` is the peak of anonymous memory while loading, above that of the idle
+Prints one JSON object. Times are in seconds of processor time, which other programs on the machine disturb least. ``anonymous_peak_share`` is the peak of anonymous memory while loading, above that of the idle
 process with everything imported, over the size of the file.
 """
 
@@ -82,20 +83,20 @@ def anonymous() -> int:
 
 
 def peak_of(work: Callable[[], Any]) -> tuple[Any, int, float]:
-    """Return what ``work`` returns, the peak of anonymous memory during it, and its seconds."""
+    """Return what ``work`` returns, the peak of anonymous memory during it, and its seconds of processor time."""
     done, peak = threading.Event(), [anonymous()]
 
     def watch() -> None:
-        while not done.wait(0.01):
+        while not done.wait(0.05):
             peak[0] = max(peak[0], anonymous())
 
     thread = threading.Thread(target=watch)
     thread.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         result = work()
     finally:
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         done.set()
         thread.join()
     return result, max(peak[0], anonymous()), seconds
@@ -108,7 +109,7 @@ PLACEMENTS = {
 }
 
 
-def measure(path: Path, held: str) -> dict[str, Any]:
+def measure(path: Path, held: str, side: int) -> dict[str, Any]:
     """Load the file in this process and run each network once."""
     full_size_shapes()  # imports all that loading needs, which belongs to the idle process
     placement = PLACEMENTS[held] if held else choose(detect_device({}), {})
@@ -117,7 +118,7 @@ def measure(path: Path, held: str) -> dict[str, Any]:
     model, peak, load_seconds = peak_of(lambda: family.load(variant, str(path), None, placement))
     loaded = anonymous()
     conditioning, _, encode_seconds = peak_of(lambda: family.encode(model, ["a photo of a cat", ""], Settings()))
-    x = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 4, side, side, generator=torch.Generator().manual_seed(0))
     context = torch.stack([item.context for item in conditioning])
     inputs = ModelInput(x, 1.0, 500.0, 0, context, ("cond", "uncond"), (0, 0))
     family.call(model, inputs)
@@ -125,8 +126,9 @@ def measure(path: Path, held: str) -> dict[str, Any]:
     pixels, decode_peak, decode_seconds = peak_of(lambda: family.decode(model, x[:1]))
     size = path.stat().st_size
     return {
-        "held": held, "file_bytes": size, "idle_bytes": idle, "threads": torch.get_num_threads(),
-        "anonymous_peak_share": round((peak - idle) / size, 3), "anonymous_loaded_share": round((loaded - idle) / size, 3),
+        "held": held, "side": side, "file_bytes": size, "idle_bytes": idle, "threads": torch.get_num_threads(),
+        "anonymous_peak_share": round((peak - idle) / size, 3),
+        "anonymous_loaded_share": round((loaded - idle) / size, 3),
         "load_seconds": round(load_seconds, 2), "encode_seconds": round(encode_seconds, 2),
         "call_seconds": round(call_seconds, 2), "call_peak_bytes": call_peak - loaded,
         "decode_seconds": round(decode_seconds, 2), "decode_peak_bytes": decode_peak - loaded,
@@ -140,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--held", choices=("", *PLACEMENTS), default="")
     parser.add_argument("--layout", choices=("safetensors", "ckpt"), default="safetensors")
+    parser.add_argument("--side", type=int, default=64, help="of the latent, an eighth of the picture's")
     parser.add_argument("--file", type=Path, help="measure this file instead; written there if it is missing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +154,7 @@ def main() -> None:
             writer = multiprocessing.get_context("spawn").Process(target=write_model, args=(path, options.layout))
             writer.start()
             writer.join()
-        print(json.dumps(measure(path, options.held), indent=1))
+        print(json.dumps(measure(path, options.held, options.side), indent=1))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Widest moment of a decode: an upsampled tensor of the second level beside its source and a convolution's workspace,
 # counted in full-size feature maps of the first level.
-DECODE_MAPS = 8
+DECODE_MAPS = 10
 
 
 def decode(vae: Any, latents: torch.Tensor, tiled: bool = False) -> torch.Tensor:

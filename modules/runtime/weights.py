@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pickle
 import re
 import zipfile
@@ -190,27 +189,51 @@ def _some(items: list[str]) -> str:
 
 
 def cast_on_call(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Make every layer of ``module`` compute in ``dtype`` whatever type its weights are held in.
+    """Make every layer of ``module`` compute in ``dtype`` whatever type its weights are held in; for inference only.
 
     A layer's weights are cast for the time of its own call, so the whole network never exists in ``dtype``.
     """
-    for layer in module.modules():
-        if any(True for _ in layer.parameters(recurse=False)):
-            held: dict[str, torch.Tensor | None] = {}
-            layer.register_forward_pre_hook(functools.partial(_cast, held=held, dtype=dtype))
-            layer.register_forward_hook(functools.partial(_restore, held=held), always_call=True)
+    layers = [layer for layer in module.modules() if any(True for _ in layer.parameters(recurse=False))]
+    elements = max((sum(weight.numel() for weight in layer.parameters(recurse=False)) for layer in layers), default=0)
+    cast = _LayerCast(dtype, elements)
+    for layer in layers:
+        layer.register_forward_pre_hook(cast.before)
+        layer.register_forward_hook(cast.after, always_call=True)
 
 
-def _cast(layer: torch.nn.Module, inputs: Any, held: dict[str, Any], dtype: torch.dtype) -> None:
-    held.update(layer._parameters)
-    for name, weight in held.items():
-        if weight is not None:
-            layer._parameters[name] = weight.to(dtype)
+class _LayerCast:
+    """Puts cast weights into a layer before its call and the held ones back after it.
 
+    On a CPU all layers share one buffer of the largest one's size: pages that the system hands out anew at each call
+    cost several times the cast itself.
+    """
 
-def _restore(layer: torch.nn.Module, inputs: Any, output: Any, held: dict[str, Any]) -> None:
-    layer._parameters.update(held)
-    held.clear()
+    def __init__(self, dtype: torch.dtype, elements: int) -> None:
+        self._dtype = dtype
+        self._elements = elements
+        self._buffer = torch.empty(0, dtype=dtype)
+        self._held: dict[torch.nn.Module, dict[str, Any]] = {}
+
+    def before(self, layer: torch.nn.Module, inputs: Any) -> None:
+        """Replace the weights of ``layer`` by cast ones; the outermost layer at work has the buffer."""
+        shared = not self._held
+        self._held[layer] = dict(layer._parameters)
+        used = 0
+        for name, weight in self._held[layer].items():
+            if weight is not None:
+                in_buffer = shared and weight.device.type == "cpu" and used + weight.numel() <= self._elements
+                layer._parameters[name] = self._buffered(weight, used) if in_buffer else weight.to(self._dtype)
+                used += weight.numel()
+
+    def after(self, layer: torch.nn.Module, inputs: Any, output: Any) -> None:
+        """Put the held weights of ``layer`` back."""
+        layer._parameters.update(self._held.pop(layer))
+
+    def _buffered(self, weight: torch.Tensor, start: int) -> Any:
+        if not len(self._buffer):
+            self._buffer = torch.empty(self._elements, dtype=self._dtype)
+        with torch.no_grad():
+            return self._buffer[start:start + weight.numel()].view(weight.shape).copy_(weight)
 
 
 def nbytes(module: torch.nn.Module) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +79,8 @@ class AutoencoderStage:
             source = generator(torch.device("cpu"), loop.seed, "linear start", 0)
             start_linearly(self.model, draw(train.rgba, config.linear_start, config.white, config.tinted, source))
         self.model.to(device, memory_format=torch.channels_last)
-        self.forward: Any = torch.compile(self.model) if loop.compile else self.model
+        self.encode: Any = torch.compile(self.model.encode) if loop.compile else self.model.encode
+        self.decode: Any = torch.compile(self.model.decode) if loop.compile else self.model.decode
         self.discriminator = losses.PatchDiscriminator().to(device) if config.adversarial_weight else None
         self.optimizer = adam([{"params": list(self.model.parameters())}], loop)
         judged = [{"params": list(self.discriminator.parameters())}] if self.discriminator else []
@@ -123,9 +122,9 @@ class AutoencoderStage:
         config = self.config
         pixels = self.pictures(count, source)
         with autocast(self.device, config.loop.precision):
-            posterior = self.model.encode(pixels).latent_dist
+            posterior = self.encode(pixels).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=source, device=self.device)
-            output = self.model.decode(posterior.mean + posterior.std * noise).sample
+            output = self.decode(posterior.mean + posterior.std * noise).sample
         output = output.float()
         fit = losses.reconstruction(output, pixels, progress >= config.l1_from, config.gradient_weight)
         prior = losses.divergence(posterior.mean.float(), posterior.logvar.float())
@@ -147,26 +146,14 @@ class AutoencoderStage:
         judge.requires_grad_(True)
         return self.config.adversarial_weight * weight * fooled
 
-    @contextmanager
-    def averaged(self) -> Iterator[AutoencoderKL]:
-        """Lend the model with its averaged weights in place."""
-        kept = {name: value.detach().clone() for name, value in self.model.named_parameters()}
-        self.average.write(self.model)
-        try:
-            yield self.model
-        finally:
-            with torch.no_grad():
-                for name, value in self.model.named_parameters():
-                    value.copy_(kept[name])
-
     def sample(self, number: int) -> None:
         """Save a grid of held-out pictures and their reconstructions, and log their PSNR."""
-        with self.averaged() as model:
-            output = reconstruct(model, self.probe)
+        with self.average.lent(self.model):
+            output = reconstruct(self.model, self.probe)
         quality = losses.psnr(output, self.probe)
         half = len(self.probe) // 2
         caption = f"held out: {quality[:half].mean():.2f} dB on white, {quality[half:].mean():.2f} dB on blue"
-        shown = torch.stack([self.probe, output], 1).flatten(0, 1)[:PROBE * 2]
+        shown = torch.stack([self.probe[:half], output[:half]], 1).flatten(0, 1)
         save_grid(shown, self.folder / f"reconstruction-{number:07}.png", 12, caption)
 
     def state(self) -> dict[str, Any]:

@@ -57,9 +57,9 @@ class LoopConfig:
 class AutoencoderConfig:
     """The autoencoder and its losses.
 
-    Squared error until ``l1_from`` of all steps, then absolute error and ``gradient_weight`` times that of the picture's
-    gradients. ``kl_weight`` is per latent element against a mean per pixel element. ``adversarial_weight`` scales
-    VQGAN's adaptive weight from ``adversarial_from`` of all steps on; zero leaves the discriminator out.
+    Squared error until ``l1_from`` of all steps, then absolute error and ``gradient_weight`` times that of the
+    picture's gradients. ``kl_weight`` is per latent element against a mean per pixel element. ``adversarial_weight``
+    scales VQGAN's adaptive weight from ``adversarial_from`` of all steps on; zero leaves the discriminator out.
     ``white`` is the share of pictures on white, ``tinted`` that of recoloured objects.
     """
 
@@ -94,8 +94,8 @@ class CaptionConfig:
 class DiffusionConfig:
     """The denoiser, its text encoder and their training.
 
-    It learns the pictures of ``groups`` (all of the data's when empty) and those of ``labels``, held-out ones for the
-    autoencoder included. ``draws`` compositions of every picture are cached as latents, each with ``wordings`` captions.
+    It learns the pictures of ``groups`` (all of the data's when empty) and those of ``labels``, also the ones that the
+    autoencoder never saw. ``draws`` compositions of each are cached as latents, with ``wordings`` captions each.
     ``grid`` prompts are drawn as it goes. ``prediction`` is ``epsilon`` or ``v_prediction``;
     ``zero_snr`` rescales the betas so that the last step is pure noise (Lin et al. 2023, algorithm 1).
     ``min_snr`` is gamma of Hang et al. 2023; zero weighs all steps alike.

@@ -134,12 +134,12 @@ def pack(pictures: Path, labels: Mapping[str, Entry], target: Path, size: int, q
                 found[key] = buffer.getvalue()
     order = sorted(found)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as out:
-            out.writestr("index.json", json.dumps([asdict(labels[key]) for key in order]))
-            for number, key in enumerate(order):
-                out.writestr(f"{number:05}.webp", found[key])
-    Path(temporary.name).replace(target)
+    partial = target.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as out:
+        out.writestr("index.json", json.dumps([asdict(labels[key]) for key in order]))
+        for number, key in enumerate(order):
+            out.writestr(f"{number:05}.webp", found[key])
+    partial.replace(target)
     return len(order)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,28 +79,13 @@ class DiffusionStage:
         weight = losses.min_snr_weight(self.process.snr(steps), self.config.min_snr, self.config.prediction)
         return (weight * error).mean()
 
-    @contextmanager
-    def averaged(self) -> Iterator[Denoiser]:
-        """Lend the model with its averaged weights in place, in evaluation mode."""
-        kept = {name: value.detach().clone() for name, value in self.model.named_parameters()}
-        self.average.write(self.model)
-        self.model.eval()
-        try:
-            yield self.model
-        finally:
-            self.model.train()
-            with torch.no_grad():
-                for name, value in self.model.named_parameters():
-                    value.copy_(kept[name])
-
     def sample(self, number: int) -> None:
         """Save a grid of the fixed prompts."""
         source = generator(torch.device("cpu"), self.config.loop.seed, "grid", 0)
-        config = self.config
-        with self.averaged() as model, autocast(self.device, config.loop.precision):
+        config, settings, empty = self.config, noise.scheduler_settings(self.config), self.cache.empty.long()
+        with self.average.lent(self.model), autocast(self.device, config.loop.precision):
             latents = sample.draw_latents(
-                model, self.prompts, self.cache.empty.long(), noise.scheduler_settings(config), config.sample_steps,
-                config.guidance_scale, source,
+                self.model, self.prompts, empty, settings, config.sample_steps, config.guidance_scale, source
             )
         save_grid(self.decode(latents), self.folder / f"samples-{number:07}.png", 8)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -27,6 +28,9 @@ def export(config: TrainingConfig, space: Workspace, target: Path) -> list[Path]
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to("cpu", torch.float16)
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        part.to("cpu", torch.float16)
     pipeline.save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
+    for name in ("vocab.json", "merges.txt"):  # read by programs without the tokenizers library
+        shutil.copyfile(space.folder / "tokenizer" / name, target / "tokenizer" / name)
     return sorted(path for path in target.rglob("*") if path.is_file())

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,16 +75,28 @@ class Average:
         values = [current[name].detach().to(average.device) for name, average in self.weights.items()]
         torch._foreach_lerp_(averages, values, 1 - decay)
 
-    @torch.no_grad()
-    def write(self, module: nn.Module) -> None:
-        """Copy the average into a module of the same structure."""
-        for name, value in module.named_parameters():
-            value.copy_(self.weights[name])
+    @contextmanager
+    def lent(self, module: nn.Module) -> Iterator[None]:
+        """Put the average in place of the module's weights, in evaluation mode, and put them back afterwards."""
+        kept = {name: value.detach().clone() for name, value in module.named_parameters()}
+        _copy(self.weights, module)
+        module.eval()
+        try:
+            yield
+        finally:
+            module.train()
+            _copy(kept, module)
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
         """Replace the average by stored weights."""
         for name, value in self.weights.items():
             value.copy_(weights[name])
+
+
+@torch.no_grad()
+def _copy(weights: dict[str, torch.Tensor], module: nn.Module) -> None:
+    for name, value in module.named_parameters():
+        value.copy_(weights[name])
 
 
 def adam(parameters: Iterable[dict[str, Any]], config: LoopConfig) -> torch.optim.AdamW:

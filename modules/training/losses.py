@@ -50,10 +50,13 @@ def hinge(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
-def adaptive_weight(reconstruction_loss: torch.Tensor, adversarial_loss: torch.Tensor, last: nn.Parameter) -> torch.Tensor:
-    """Return the ratio of both losses' gradient norms at the last layer (VQGAN, Esser et al. 2021, eq. 7), in 0..1e4."""
-    wanted = torch.autograd.grad(reconstruction_loss, last, retain_graph=True)[0].norm()
-    given = torch.autograd.grad(adversarial_loss, last, retain_graph=True)[0].norm()
+def adaptive_weight(fit: torch.Tensor, fooled: torch.Tensor, last: nn.Parameter) -> torch.Tensor:
+    """Return the ratio, in 0..1e4, of the gradient norms at the ``last`` layer (VQGAN, Esser et al. 2021, eq. 7).
+
+    ``fit`` is the reconstruction loss, ``fooled`` the adversarial one.
+    """
+    wanted = torch.autograd.grad(fit, last, retain_graph=True)[0].norm()
+    given = torch.autograd.grad(fooled, last, retain_graph=True)[0].norm()
     return (wanted / (given + 1e-6)).clamp(0, 1e4).detach()
 
 

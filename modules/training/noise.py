@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from modules.core.errors import InvalidRequest
 from modules.training.config import DiffusionConfig
 
 TIMESTEPS = 1000
@@ -44,9 +45,9 @@ class Process:
 
 
 def process(config: DiffusionConfig, device: torch.device) -> Process:
-    """Return the process of a configuration; raises ``ValueError`` for epsilon with zero terminal SNR."""
+    """Return the process of a configuration; raises ``InvalidRequest`` for epsilon with zero terminal SNR."""
     if config.zero_snr and config.prediction != "v_prediction":
-        raise ValueError("At zero signal-to-noise ratio an epsilon prediction says nothing: use v_prediction.")
+        raise InvalidRequest("At zero signal-to-noise ratio an epsilon prediction says nothing: use v_prediction.")
     levels = torch.cumprod(1 - betas(config.beta_start, config.beta_end), 0)
     levels = zero_terminal(levels) if config.zero_snr else levels
     return Process(levels.float().to(device), config.prediction)
@@ -64,5 +65,5 @@ def scheduler_settings(config: DiffusionConfig) -> dict[str, Any]:
         "timestep_spacing": "trailing",
         "clip_sample": False,
         "set_alpha_to_one": True,
-        "steps_offset": 0,
+        "steps_offset": 1,
     }

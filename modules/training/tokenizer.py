@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,23 +46,42 @@ def merge(word: Word, pair: tuple[str, str]) -> Word:
     return tuple(pieces)
 
 
+def pairs_of(word: Word) -> Counter[tuple[str, str]]:
+    """Count the neighbouring pieces of a word."""
+    return Counter(zip(word, word[1:], strict=False))
+
+
 def learn_merges(words: Counter[Word], count: int) -> list[tuple[str, str]]:
     """Return up to ``count`` merges, most frequent first; ties go to the pair that sorts first."""
+    spelled = list(words)
+    times = [words[word] for word in spelled]
+    pairs: Counter[tuple[str, str]] = Counter()
+    places: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for number, word in enumerate(spelled):
+        _recount(pairs, places, number, word, times[number])
     merges: list[tuple[str, str]] = []
-    while len(merges) < count:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, times in words.items():
-            for pair in zip(word, word[1:], strict=False):
-                pairs[pair] += times
-        if not pairs:
-            break
+    while len(merges) < count and pairs:
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
-        joined: Counter[Word] = Counter()
-        for word, times in words.items():
-            joined[merge(word, best)] += times
-        words = joined
+        for number in sorted(places[best]):
+            _recount(pairs, places, number, spelled[number], -times[number])
+            spelled[number] = merge(spelled[number], best)
+            _recount(pairs, places, number, spelled[number], times[number])
     return merges
+
+
+def _recount(
+    pairs: Counter[tuple[str, str]], places: dict[tuple[str, str], set[int]], number: int, word: Word, times: int
+) -> None:
+    """Add a word's pairs (or take them away, where ``times`` is negative) and note where they are."""
+    for pair, occurrences in pairs_of(word).items():
+        pairs[pair] += occurrences * times
+        if times > 0:
+            places[pair].add(number)
+        else:
+            places[pair].discard(number)
+        if not pairs[pair]:
+            del pairs[pair]
 
 
 def train(texts: Iterable[str], size: int, positions: int, folder: Path) -> CLIPTokenizer:

@@ -67,7 +67,8 @@ def protect(site: FastAPI, flags: Flags, data_dir: Path) -> None:
     sites = allowed_sites(flags)
     site.add_middleware(BodyLimit)
     if flags.accounts:
-        site.add_middleware(Accounts, keyring=Keyring(flags.accounts, session_secret(data_dir / "session.key")))
+        secret = session_secret(data_dir / "data" / "session.key")
+        site.add_middleware(Accounts, keyring=Keyring(flags.accounts, secret))
     own_host = None if flags.accounts else access.host(flags)
     site.add_middleware(OwnSite, sites=sites, own_host=own_host)
     if sites:

@@ -52,17 +52,21 @@ def serve(app: Any, flags: Flags) -> None:
 
 
 def asgi(app: Any, flags: Flags) -> Any:
-    """Return the application: our routes, and the page unless ``--nowebui``."""
+    """Return the application: both interfaces for programs, the page unless ``--nowebui``, and what protects them."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from fastapi import FastAPI
 
     from modules import __version__
     from modules.web.answers import add_error_answers
+    from modules.web.api.mount import add_api
+    from modules.web.protection import protect
 
-    site = FastAPI(title="Darkroom", version=__version__)
+    site = FastAPI(title="Darkroom", version=__version__, docs_url=None, redoc_url=None)
     add_error_answers(site)
-    if not flags.nowebui:
+    add_api(site, app, flags)
+    if not flags.nowebui:  # Gradio takes every address that nobody else has taken before
         _add_page(site, app, flags)
+    protect(site, flags, app.folders.data_dir)
     if flags.subpath.strip("/"):
         site.add_middleware(Below, path=f"/{flags.subpath.strip('/')}")
     return site

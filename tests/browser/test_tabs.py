@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from playwright.sync_api import expect
 
 from modules.core.request import Request
+from modules.launcher.flags import Flags
 from tests.browser.conftest import show
 from tests.web.running import fake_engine, make_app, serving
 
@@ -94,3 +97,24 @@ def test_without_a_model_the_page_says_what_to_do(open_page, tmp_path) -> None:
         page.click("#refresh_sd_model_checkpoint")
         expect(page.locator(".no-model")).to_be_hidden()
         expect(page.locator("#setting_sd_model_checkpoint input")).to_have_value("new.safetensors")
+
+
+def test_accounts_have_forms_and_jobs_of_their_own(browser, tmp_path) -> None:
+    app = make_app(tmp_path, fake_engine(tmp_path))
+    flags = replace(Flags(), accounts=(("ann", "one"), ("bob", "two")))
+    with serving(app, flags) as site:
+        for user, password in flags.accounts:
+            page = browser.new_page()
+            page.goto(site.url)
+            page.fill("input[name=username]", user)
+            page.fill("input[name=password]", password)
+            page.click("button")
+            prompt = page.locator("#txt2img_prompt textarea")
+            expect(prompt).to_have_value("")
+            page.wait_for_timeout(500)
+            prompt.fill(f"a picture for {user}")
+            page.click("#txt2img_generate")
+            expect(page.locator("#html_info_txt2img")).to_contain_text(f"a picture for {user}")
+            page.close()
+        assert [job.owner for job in app.jobs()] == ["bob", "ann"]
+        assert app.forms.load("ann", "txt2img")["prompt"] == "a picture for ann"

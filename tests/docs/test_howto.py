@@ -1,4 +1,4 @@
-"""Each how-to carried out on a copy of the project: its files written, its changes made, its tests and the rules run."""
+"""Each how-to carried out on a copy of the project: its files written, its changes made, its tests run."""
 
 from __future__ import annotations
 

@@ -190,6 +190,23 @@ def test_casting_at_each_call_equals_converting_once(stored):
     assert all(narrow.get_parameter(name) is weight for name, weight in held.items())
 
 
+def test_layers_inside_layers_are_cast_too():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.inner = torch.nn.Parameter(torch.randn(4)), torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.inner(x) * self.scale
+
+    torch.manual_seed(0)
+    module, x = Scaled().half(), torch.randn(3, 4)
+    expected = (x @ module.inner.weight.float().T + module.inner.bias.float()) * module.scale.float()
+    cast_on_call(module, torch.float32)
+    torch.testing.assert_close(module(x), expected)
+    assert module.scale.dtype == module.inner.weight.dtype == torch.float16
+
+
 def test_storage_type_and_threshold_decide_what_is_held():
     weights = network().state_dict()
     size = sum(value.nbytes for value in weights.values())

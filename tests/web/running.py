@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def serving(app: App, flags: Flags | None = None) -> Iterator[Site]:
     thread.start()
     prefix = f"/{flags.subpath.strip('/')}" if flags.subpath else ""
     url = f"http://127.0.0.1:{listener.getsockname()[1]}{prefix}"
-    urllib.request.urlopen(f"{url}/darkroom/page/session", timeout=120).close()  # waits until all of it is there
+    with suppress(urllib.error.HTTPError):  # with accounts it is refused, but once all is there all the same
+        urllib.request.urlopen(f"{url}/darkroom/page/session", timeout=120).close()
     try:
         yield Site(url, app, app.engine)
     finally:

@@ -3,6 +3,7 @@ import re
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -102,7 +103,7 @@ def test_our_script_and_style_are_where_the_document_says(document: str, site: S
         assert path and _get(f"{site.url}/{path[1]}")
 
 
-def test_it_lives_under_a_path_and_without_the_page(tmp_path: Path) -> None:
+def test_it_lives_under_a_path(tmp_path: Path) -> None:
     flags = replace(Flags(), subpath="/studio/")
     with serving(make_app(tmp_path, fake_engine(tmp_path)), flags) as site:
         document = _get(site.url + "/")
@@ -149,3 +150,14 @@ def test_a_free_port_can_be_bound_on_ipv6() -> None:
         pytest.skip("IPv6 is switched off on this machine")
     with listener:
         assert listener.getsockname()[0] == "::1"
+
+
+def test_the_interfaces_for_programs_are_there_beside_the_page_and_without_it(site: Site, tmp_path: Path) -> None:
+    assert "swagger" not in _get(site.url + "/docs").lower()
+    assert json.loads(_get(site.url + "/darkroom/v1/jobs")) is not None
+    with serving(make_app(tmp_path, fake_engine(tmp_path)), replace(Flags(), nowebui=True)) as bare:
+        paths = json.loads(_get(bare.url + "/openapi.json"))["paths"]
+        assert "/sdapi/v1/txt2img" in paths and not [path for path in paths if "/page" in path]
+        assert json.loads(_get(bare.url + "/internal/ping")) == {}
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            _get(bare.url + "/")

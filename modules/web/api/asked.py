@@ -1,0 +1,168 @@
+"""From the body of ``/sdapi/v1/txt2img`` to a request, with everything A1111 accepts there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.core.errors import InvalidRequest, NotFound
+from modules.core.request import Request
+from modules.library.infotext import parse
+from modules.library.paste import to_request_fields
+from modules.web.api.overrides import overridden, override_warnings, usable_overrides
+from modules.web.api.sdapi_models import Txt2ImgRequest
+from modules.web.form import PLUGIN_SEPARATOR, plugin_fields
+from modules.web.paste import plugin_values
+
+FIELDS = {
+    "prompt": "prompt", "negative_prompt": "negative_prompt", "seed": "seed", "subseed": "subseed",
+    "subseed_strength": "subseed_strength", "seed_resize_from_h": "seed_resize_from_h",
+    "seed_resize_from_w": "seed_resize_from_w", "batch_size": "batch_size", "n_iter": "batch_count",
+    "steps": "steps", "cfg_scale": "guidance_scale", "width": "width", "height": "height",
+}
+SETTINGS = {"eta": ("eta_ddim", "eta_ancestral"), "s_churn": ("s_churn",), "s_tmin": ("s_tmin",),
+            "s_tmax": ("s_tmax",), "s_noise": ("s_noise",)}
+UNAVAILABLE = {
+    "enable_hr": "Hires. fix", "firstpass_image": "A first-pass picture", "refiner_checkpoint": "The refiner",
+    "restore_faces": "Face restoration", "tiling": "Tiling", "s_min_uncond": "Negative guidance minimum sigma",
+}
+DEFAULT_SAMPLER = "Euler"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, the overrides that were applied to its settings, and a sentence for each that was not."""
+
+    request: Request
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """What an infotext fills in."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def asked(body: Txt2ImgRequest, app: Any) -> Asked:
+    """Return what ``body`` asks for; raises ``InvalidRequest`` naming the field, and ``NotFound`` for a model."""
+    refuse_unavailable(body)
+    pasted = pasted_values(body.infotext, app)
+    given = body.override_settings or {}
+    overrides = {**pasted.settings, **usable_overrides(given), **sampler_settings(body)}
+    settings = overridden(app, overrides)
+    save = bool(body.save_images)
+    request = Request(
+        **fields(body, pasted.fields), **sampling(body, pasted.fields), styles=tuple(body.styles or ()),
+        plugins=merged(pasted.plugins, script_values(body, app.host)), settings=settings,
+        save_images=save, save_grid=save,
+    )
+    return Asked(request, usable_overrides(given), (*pasted.warnings, *override_warnings(given)))
+
+
+def refuse_unavailable(body: Txt2ImgRequest) -> None:
+    """Raise ``InvalidRequest`` for what would change the picture and does not exist here."""
+    for name, what in UNAVAILABLE.items():
+        value = getattr(body, name)
+        if value and value != "None":
+            raise InvalidRequest(f"{name}: {what} is not available in this version.", "Leave the field out.")
+    script = (body.script_name or "").strip()
+    if script and script.lower() != "none":
+        raise InvalidRequest(f"script_name: There is no script {script[:100]!r}.", "GET /sdapi/v1/scripts lists them.")
+
+
+def fields(body: Txt2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request's plain fields: what was sent, else what the infotext says, else A1111's defaults."""
+    sent = {name for name in body.model_fields_set if getattr(body, name) is not None}
+    return {
+        ours: getattr(body, name) if name in sent
+        else pasted.get(ours, Txt2ImgRequest.model_fields[name].default)
+        for name, ours in FIELDS.items()
+    }
+
+
+def sampling(body: Txt2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sampler and schedule; ``sampler_name`` wins over ``sampler_index``, and both over the infotext."""
+    index = body.sampler_index if "sampler_index" in body.model_fields_set else None
+    sampler = body.sampler_name or index or pasted.get("sampler") or DEFAULT_SAMPLER
+    return {"sampler": sampler, "schedule": body.scheduler or pasted.get("schedule") or "Automatic"}
+
+
+def sampler_settings(body: Txt2ImgRequest) -> dict[str, float]:
+    """Return the settings that fields of the body stand for."""
+    return {setting: getattr(body, name) for name, settings in SETTINGS.items() for setting in settings
+            if getattr(body, name) is not None}
+
+
+def pasted_values(infotext: str | None, app: Any) -> Pasted:
+    """Return what ``infotext`` says of fields, settings and parameters of plugins."""
+    if not infotext:
+        return Pasted()
+    found = to_request_fields(parse(infotext))
+    values, settings = dict(found.fields), dict(found.settings)
+    problems = list(found.skipped)
+    if "vae" in values:
+        settings["sd_vae"] = values.pop("vae")
+    if model := values.pop("model", ""):
+        try:
+            settings["sd_model_checkpoint"] = app.library.find_checkpoint(model).title
+        except NotFound:
+            problems.append(f"The model {model} of the infotext is not here; the chosen one is used.")
+    return Pasted(values, settings, pasted_plugins(found.extras, app.host), tuple(problems))
+
+
+def pasted_plugins(extras: Mapping[str, str], host: Any) -> dict[str, dict[str, Any]]:
+    """Return the parameters of plugins that an infotext names."""
+    plugins = [found.plugin for found in host.found if found.plugin is not None]
+    form = tuple(item for plugin in plugins for item in plugin_fields(plugin.id, plugin.Params, ""))
+    values: dict[str, dict[str, Any]] = {}
+    for name, value in plugin_values(form, extras, host).items():
+        plugin_id, _, parameter = name.partition(PLUGIN_SEPARATOR)
+        values.setdefault(plugin_id, {})[parameter] = value
+    return values
+
+
+def script_values(body: Txt2ImgRequest, host: Any) -> dict[str, dict[str, Any]]:
+    """Return the parameters that ``alwayson_scripts`` give to plugins, by a plugin's id.
+
+    Raises ``InvalidRequest`` for a name that no plugin has.
+    """
+    plugins = {title.lower(): found.plugin for found in host.found if found.plugin is not None
+               for title in (found.plugin.id, found.plugin.name)}
+    values = {}
+    for title, script in (body.alwayson_scripts or {}).items():
+        plugin = plugins.get(title.strip().lower())
+        if plugin is None:
+            raise InvalidRequest(f"alwayson_scripts: There is no script {title[:100]!r}.",
+                                 "GET /sdapi/v1/scripts lists them.")
+        values[plugin.id] = script_arguments(title, script, plugin.Params)
+    return values
+
+
+def script_arguments(title: str, script: Any, params: type) -> dict[str, Any]:
+    """Return ``{"args": ...}`` by parameter: an object, a list that holds one, or values in order.
+
+    Of a shorter list the others keep their defaults, of a longer one the rest is ignored.
+    """
+    arguments = script.get("args") if isinstance(script, Mapping) else script
+    if isinstance(arguments, list) and len(arguments) == 1 and isinstance(arguments[0], Mapping):
+        arguments = arguments[0]
+    if arguments is None:
+        return {}
+    if isinstance(arguments, Mapping):
+        return dict(arguments)
+    if not isinstance(arguments, list):
+        raise InvalidRequest(f"alwayson_scripts.{title}: args is a list or an object.")
+    names = [item.name for item in dataclasses.fields(params)]
+    return dict(zip(names, arguments, strict=False))
+
+
+def merged(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the parameters of both; those of ``other`` win."""
+    return {name: {**one.get(name, {}), **other.get(name, {})} for name in {**one, **other}}
