@@ -3,8 +3,9 @@
     venv/bin/python benchmarks/load_sd15.py [--held cast|float32|bfloat16] [--layout safetensors|ckpt] [--side 64]
         [--file FILE]
 
-Prints one JSON object. Times are in seconds of processor time, which other programs on the machine disturb least. ``anonymous_peak_share`` is the peak of anonymous memory while loading, above that of the idle
-process with everything imported, over the size of the file.
+Prints one JSON object. Times are in seconds of processor time, which other programs on the machine disturb least.
+``anonymous_peak_share`` is the peak of anonymous memory while loading, above that of the idle process with everything
+imported, over the size of the file.
 """
 
 from __future__ import annotations

@@ -117,7 +117,10 @@ def _decode_dataclass(kind: type, value: Any, where: str, ignore: bool) -> Any:
 
 def _decode_scalar(kind: type, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise InvalidRequest(f"{where}: the number is too large.") from None
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, kind) and not (kind in (int, float) and isinstance(value, bool)):

@@ -6,7 +6,6 @@ Names are those that API clients, `override_settings` and old `config.json` file
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +39,8 @@ def setting(default: Any, label: str, section: str, **info: Any) -> Any:
     """Declare one field of ``Settings`` with its default and its ``SettingInfo``."""
     return field(default=default, metadata={"info": SettingInfo(label, section, **info)})
 
+
+MAX_NUMBER = 1e300
 
 SAVING, MODEL, SAMPLING, VAE = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE"
 INFOTEXT, PREVIEW, PAGE = "Infotext", "Live previews", "User interface"
@@ -196,10 +197,9 @@ def _typed(name: str, value: Any) -> Any:
     default = Settings.__dataclass_fields__[name].default
     kind: type = type(default)
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = float(value)
-        if not math.isfinite(value):
+        if not -MAX_NUMBER <= value <= MAX_NUMBER:
             raise InvalidRequest(f"{name}: a finite number is expected.")
-        return value
+        return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):

@@ -10,7 +10,7 @@ from modules.core.errors import InvalidModel
 from modules.families import ldm
 from modules.families.base import Variant
 from modules.families.clip_tokenizer import ClipTokenizer
-from modules.library.headers import Header, read_header
+from modules.library.headers import Header, inert_globals, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,16 @@ class Source:
     weights: Mapping[str, torch.Tensor]
     name: Callable[[str], str]
     what: str
+
+
+def open_tensors(*paths: str) -> Mapping[str, torch.Tensor]:
+    """Return the tensors of files as one mapping, mapped; harmless leftovers of training are passed over.
+
+    Raises ``InvalidModel`` where a file is damaged or holds anything else.
+    """
+    from modules.runtime.weights import open_weights
+
+    return open_weights(*paths, inert=inert_globals())
 
 
 def shapes_of(header: Header) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from modules.core.errors import InvalidModel
 from modules.families.base import LatentFormat
+from modules.families.components import open_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +59,9 @@ def taesd(path: str) -> Decoder:
     """
     import torch
 
-    from modules.runtime.weights import Target, assign, open_weights
+    from modules.runtime.weights import Target, assign
 
-    weights = open_weights(path)
+    weights = open_tensors(path)
     first = _first_layer(weights)
     channels = weights[first].shape[1]
     model = _build(channels)

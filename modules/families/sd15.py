@@ -20,6 +20,7 @@ from modules.families.components import (
     build_vae,
     clip_prefix,
     clip_source,
+    open_tensors,
     read_vae_file,
     shapes_of,
     unet_source,
@@ -237,13 +238,11 @@ def _with_preview(variant: Variant, vae: Any) -> Variant:
 
 
 def _folder_sources(header: Header) -> dict[str, Source]:
-    from modules.runtime.weights import open_weights
-
     sources: dict[str, Source] = {}
     for name in ("unet", "text_encoder", "vae"):
         if name not in header.components:
             continue
-        weights = open_weights(*header.components[name].files)
+        weights = open_tensors(*header.components[name].files)
         if name == "vae":
             sources[name] = vae_source(weights, "", header.components[name].config)
         elif name == "text_encoder":
@@ -254,9 +253,7 @@ def _folder_sources(header: Header) -> dict[str, Source]:
 
 
 def _file_sources(header: Header, variant: Variant) -> dict[str, Source]:
-    from modules.runtime.weights import open_weights
-
-    weights = open_weights(header.path)
+    weights = open_tensors(header.path)
     sources = {
         "unet": unet_source(weights, _unet_prefix(shapes_of(header)) or "", variant.components["unet"]),
         "text_encoder": clip_source(weights, clip_prefix(weights, ldm.CLIP_PREFIXES) or ""),
@@ -270,8 +267,6 @@ def _vae(
     variant: Variant, sources: Mapping[str, Source], vae_path: str | None
 ) -> tuple[Mapping[str, Any], Source]:
     """Return configuration and tensors of the VAE to use: the given file's, else the checkpoint's own."""
-    from modules.runtime.weights import open_weights
-
     if vae_path is None:
         _require(variant, "vae", "VAE", "Choose a VAE in the settings, or put one into models/VAE.")
         return variant.components["vae"], sources["vae"]
@@ -279,7 +274,7 @@ def _vae(
     if config["latent_channels"] != variant.latent.channels:
         raise InvalidModel(f"The VAE {Path(vae_path).name} is for latents of {config['latent_channels']} channels, "
                            f"not {variant.latent.channels}.", "Choose another VAE, or Automatic.")
-    return config, vae_source(open_weights(vae_path), prefix, config)
+    return config, vae_source(open_tensors(vae_path), prefix, config)
 
 
 def _tokenizer(header: Header) -> ClipTokenizer:

@@ -8,13 +8,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from modules.core.errors import InvalidModel
-from modules.library.headers import inert_globals
 
 SHOWN = 3
 
@@ -35,17 +35,17 @@ class Weights(Mapping[str, torch.Tensor]):
         return len(self._readers)
 
 
-def open_weights(*paths: str | Path) -> Weights:
+def open_weights(*paths: str | Path, inert: Mapping[str, type] = MappingProxyType({})) -> Weights:
     """Open safetensors or torch files as one mapping; the shards of a component are several.
 
     Tensors are private maps of the file: resident memory grows as they are touched, anonymous memory does not.
-    Pickles are read with torch's weights-only reader and the inert stand-ins of ``library.headers``. The first bytes
-    decide the format. Raises ``InvalidModel`` where a file is damaged or holds anything but plain data.
+    Pickles are read with torch's weights-only reader; ``inert`` are the further names that one may contain, each with
+    the class that stands for it. The first bytes decide the format. Raises ``InvalidModel`` where a file is damaged or holds anything but plain data.
     """
     readers: dict[str, Callable[[str], torch.Tensor]] = {}
     for path in map(Path, paths):
         try:
-            readers |= _load_pickle(path) if _is_pickle(path) else _map_safetensors(path)
+            readers |= _load_pickle(path, inert) if _is_pickle(path) else _map_safetensors(path)
         except FileNotFoundError:
             raise InvalidModel(f"{path.name} is no longer there.", "Refresh the list of models.") from None
     return Weights(readers)
@@ -64,9 +64,9 @@ def _map_safetensors(path: Path) -> dict[str, Callable[[str], torch.Tensor]]:
     return dict.fromkeys(handle.keys(), handle.get_tensor)
 
 
-def _load_pickle(path: Path) -> dict[str, Callable[[str], torch.Tensor]]:
+def _load_pickle(path: Path, inert: Mapping[str, type]) -> dict[str, Callable[[str], torch.Tensor]]:
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with torch.serialization.safe_globals([(kind, name) for name, kind in inert.items()]):
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise InvalidModel(
@@ -77,10 +77,6 @@ def _load_pickle(path: Path) -> dict[str, Callable[[str], torch.Tensor]]:
         raise InvalidModel(f"{path.name} is damaged: {_first_line(error)}", "Download it again.") from error
     tensors = _tensors(loaded)
     return dict.fromkeys(tensors, tensors.__getitem__)
-
-
-def _safe_globals() -> list[Any]:
-    return [(kind, name) for name, kind in inert_globals().items()]
 
 
 def _tensors(loaded: object) -> dict[str, torch.Tensor]:

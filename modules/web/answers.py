@@ -77,6 +77,8 @@ def _answer_http(error: Any) -> JSONResponse:
 
 
 def _problem(item: Mapping[str, Any]) -> str:
+    if item["type"] == "json_invalid":
+        return f"The body is no JSON: {item['ctx']['error']} at character {item['loc'][-1]}"
     where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
     return f"{where or 'The body'}: {item['msg']}"
 

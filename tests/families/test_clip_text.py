@@ -29,7 +29,8 @@ def test_none_takes_brackets_literally():
     tokenizer = clip_tokenizer()
     for emphasis, text in (("None", "(cat:1.3) BREAK"), ("Ignore", "cat")):
         settings = with_values(Settings(), {"emphasis": emphasis})
-        first = clip_text.chunks("(cat:1.3) BREAK" if emphasis == "None" else "(cat:1.3)", tokenizer, settings, 75, {})[0]
+        prompt = "(cat:1.3) BREAK" if emphasis == "None" else "(cat:1.3)"
+        first = clip_text.chunks(prompt, tokenizer, settings, 75, {})[0]
         ids = tokenizer.encode(text)
         assert first.tokens[1:len(ids) + 1] == tuple(ids)
 

@@ -1,4 +1,5 @@
 import html
+import json
 import random
 
 import pytest
@@ -9,8 +10,11 @@ from modules.families.clip_tokenizer import clip_tokenizer, folder_tokenizer
 
 PLAIN = (
     "a photo of a cat", "it's WE'RE they'll 'd 'sun don't I'M you'Ve", "masterpiece, (best quality:1.2), 8k 4096",
-    "日本語 テスト 漢字", "emoji 😀👩‍👩‍👧 🇩🇪", "Ünïcödé café nai\u0308ve e\u0301", "x²½Ⅷ ١٢٣ २", "  many \t\n\r spaces \u00a0 nbsp \u2003em",
-    "<|endoftext|> hi <|startoftext|>!", "ΣΊΣΥΦΟΣ İstanbul ẞ ǅ ʰ ª º", "___ --- ... !!! a_b a-b #$%", "\u200bzero\u200dwidth\ufeff",
+    "日本語 テスト 漢字",
+    "emoji 😀👩‍👩‍👧 🇩🇪", "Ünïcödé café nai\u0308ve e\u0301", "x²½Ⅷ ١٢٣ २",
+    "  many \t\n\r spaces \u00a0 nbsp \u2003em",
+    "<|endoftext|> hi <|startoftext|>!", "ΣΊΣΥΦΟΣ İstanbul ẞ ǅ ʰ ª º", "___ --- ... !!! a_b a-b #$%",
+    "\u200bzero\u200dwidth\ufeff",
     "aaaaaaaaaaaaaaaaaaaa", "कि क्षि", "\x1c\x1d \x85 line\u2028sep", "𝕬𝖇 ſ ﷽", "", " ", "word\u0301\u0302",
 )
 
@@ -41,7 +45,8 @@ def test_agrees_with_transformers(reference, text):
 
 def test_agrees_with_transformers_on_random_text(reference):
     rng = random.Random(1)
-    alphabet = [*map(chr, range(32, 127)), *map(chr, range(0xC0, 0x250)), *"日本語漢字あアひ가나다😀🚀❤️éñ", " ", " ", "'s", "'re"]
+    alphabet = [*map(chr, range(32, 127)), *map(chr, range(0xC0, 0x250)), *"日本語漢字あアひ가나다😀🚀❤️éñ"]
+    alphabet += [" ", " ", "'s", "'re"]
     for _ in range(500):
         text = "".join(rng.choices(alphabet, k=rng.randint(1, 30)))
         if html.unescape(text) == text:
@@ -63,8 +68,8 @@ def test_a_word_of_any_length_is_merged_in_reasonable_work(reference):
 
 def test_a_folders_own_small_vocabulary(tmp_path):
     letters = sorted(set("a cat".replace(" ", "")))
-    pieces = [*letters, *(letter + "</w>" for letter in letters), "ca", "cat</w>", "!", "<|startoftext|>", "<|endoftext|>"]
-    import json
+    specials = ["!", "<|startoftext|>", "<|endoftext|>"]
+    pieces = [*letters, *(letter + "</w>" for letter in letters), "ca", "cat</w>", *specials]
     (tmp_path / "vocab.json").write_text(json.dumps({piece: index for index, piece in enumerate(pieces)}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": {"content": "!"}}))

@@ -6,7 +6,8 @@ from modules.families import ldm
 from tests.fixtures.tiny_models import clip_shapes, tiny_sd1, unet_shapes, vae_shapes
 
 SD1_UNET = {
-    "sample_size": 64, "cross_attention_dim": 768, "block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 8,
+    "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8,
+    "block_out_channels": (320, 640, 1280, 1280),
 }
 SD1_VAE = {
     "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,

@@ -194,7 +194,8 @@ def varied(variety):
             "model_ema.diffusion_modelinput_blocks00weight": torch.zeros(32, 4, 3, 3), "betas": torch.zeros(1000),
             "logit_scale": torch.tensor(4.6), "something.else": torch.full((3,), float("nan")),
         },
-        "fp64": lambda: {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()},
+        "fp64": lambda: {name: value.double() if value.is_floating_point() else value
+                         for name, value in tensors.items()},
         "bare denoiser prefix": lambda: renamed(tensors, lambda name: name.removeprefix("model.diffusion_model.")),
     }
     return {name: value.contiguous() for name, value in changes[variety]().items()}
@@ -307,7 +308,8 @@ def test_folders_as_they_are_saved(tmp_path, tiny, layout):
             for shard, own in shards.items():
                 save_file({name: weights[name] for name in own}, path / "unet" / shard)
             weight_map = {name: shard for shard, own in shards.items() for name in own}
-            (path / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+            index = path / "unet/diffusion_pytorch_model.safetensors.index.json"
+            index.write_text(json.dumps({"weight_map": weight_map}))
             file.unlink()
         elif layout == "bin":
             torch.save(weights, path / "unet/diffusion_pytorch_model.bin")
@@ -317,7 +319,7 @@ def test_folders_as_they_are_saved(tmp_path, tiny, layout):
         else:
             vae = load_file(path / "vae/diffusion_pytorch_model.safetensors")
             for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-                vae = renamed(vae, lambda name, new=new, old=old: name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."))
+                vae = renamed(vae, lambda name, new=new, old=old: name.replace(f".0.{new}.", f".0.{old}."))
             save_file(vae, path / "vae/diffusion_pytorch_model.safetensors")
     _, other = load(folder(tmp_path, change))
     for name, module in tiny[1].modules.items():
@@ -383,7 +385,8 @@ def test_damaged_files_are_reported(tmp_path, case, message):
 
 def test_a_checkpoint_without_vae_takes_an_external_one(tmp_path, tiny):
     family, model = tiny
-    save_file({name: value for name, value in tiny_sd1().items() if "first_stage" in name}, tmp_path / "vae.safetensors")
+    own = {name: value for name, value in tiny_sd1().items() if "first_stage" in name}
+    save_file(own, tmp_path / "vae.safetensors")
     write_tiny_sd1(tmp_path / "bare.safetensors", vae=False)
     _, other = load(tmp_path / "bare.safetensors", tmp_path / "vae.safetensors")
     assert torch.equal(family.decode(model, latents(1)), family.decode(other, latents(1)))
@@ -418,7 +421,8 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, tiny_paths):
 @pytest.mark.parametrize(("file", "values"), [
     ("unet/config.json", {"layers_per_block": "two"}), ("unet/config.json", {"sample_size": "x"}),
     ("vae/config.json", {"block_out_channels": 7}), ("text_encoder/config.json", {"num_attention_heads": 5}),
-    ("scheduler/scheduler_config.json", {"beta_schedule": "none"}), ("unet/config.json", {"block_out_channels": [64, 64]}),
+    ("scheduler/scheduler_config.json", {"beta_schedule": "none"}),
+    ("unet/config.json", {"block_out_channels": [64, 64]}),
     ("scheduler/scheduler_config.json", {"prediction_type": "sample"}),
 ])
 def test_damaged_configurations_are_reported(tmp_path, file, values):

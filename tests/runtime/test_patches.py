@@ -22,7 +22,8 @@ class Model:
         self.applied = Applied()
 
     def parameters(self):
-        return {(part, name): value for part, module in self.modules.items() for name, value in module.named_parameters()}
+        return {(part, name): value
+                for part, module in self.modules.items() for name, value in module.named_parameters()}
 
 
 def delta(name, key, scale, seed=0):
@@ -33,12 +34,14 @@ def delta(name, key, scale, seed=0):
 
 
 def embedding(word, count, seed=0):
-    return Embedding("text_encoder", word, word, 1.0, torch.randn(count, 4, generator=torch.Generator().manual_seed(seed)))
+    vectors = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+    return Embedding("text_encoder", word, word, 1.0, vectors)
 
 
 POOL = (
-    delta("0.weight", "a", 0.7), delta("0.weight", "a", 0.2), delta("0.weight", "b", -1.0, 1), delta("1.weight", "a", 1.0),
-    embedding("cat", 2), embedding("dog", 1, 1), AttentionHook("attn1", "h", 1.0, lambda scale: lambda layer, go: go(layer)),
+    delta("0.weight", "a", 0.7), delta("0.weight", "a", 0.2), delta("0.weight", "b", -1.0, 1),
+    delta("1.weight", "a", 1.0), embedding("cat", 2), embedding("dog", 1, 1),
+    AttentionHook("attn1", "h", 1.0, lambda scale: lambda layer, go: go(layer)),
 )
 
 
@@ -51,7 +54,8 @@ def test_deltas_are_added_in_float32_and_rounded_once(dtype):
     for patch in (POOL[0], POOL[2]):
         expected += patch.scale * patch.delta(before.float()).double()
     expected = expected.float().to(dtype)
-    torch.testing.assert_close(model.modules["unet"][0].weight, expected, rtol=1e-6 if dtype == torch.float32 else 1e-2, atol=1e-6)
+    rtol = 1e-6 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(model.modules["unet"][0].weight, expected, rtol=rtol, atol=1e-6)
     assert model.modules["unet"][0].weight.dtype == dtype
 
 
@@ -100,7 +104,8 @@ def test_words_get_ids_after_the_vocabulary():
     apply(model, [POOL[4], patch, POOL[5]])
     assert model.applied.words == {"text_encoder": {"cat": (10, 11), "dog": (12,)}}
     table = model.modules["text_encoder"].get_parameter(TOKENS)
-    assert table.shape == (13, 4) and torch.equal(table[10:12], POOL[4].vectors) and torch.equal(table[12:], POOL[5].vectors)
+    assert table.shape == (13, 4)
+    assert torch.equal(table[10:12], POOL[4].vectors) and torch.equal(table[12:], POOL[5].vectors)
 
 
 def test_a_delta_and_words_on_one_table_are_both_undone():
@@ -121,7 +126,8 @@ def test_hooks_get_their_scale():
 
 
 @pytest.mark.parametrize("bad", [
-    WeightDelta("unet", "9.weight", "x", 1.0, torch.ones_like), WeightDelta("decoder", "0.weight", "x", 1.0, torch.ones_like),
+    WeightDelta("unet", "9.weight", "x", 1.0, torch.ones_like),
+    WeightDelta("decoder", "0.weight", "x", 1.0, torch.ones_like),
     WeightDelta("unet", "1.weight", "x", 1.0, low_rank(torch.ones(7, 1), torch.ones(1, 3))),
     Embedding("text_encoder", "wide", "x", 1.0, torch.ones(1, 9)),
 ])

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from modules.core.errors import InvalidModel
+from modules.library.headers import inert_globals
 from modules.runtime.weights import Target, assign, cast_on_call, is_finite, nbytes, non_finite, open_weights
 
 CPU = torch.device("cpu")
@@ -106,7 +107,9 @@ def test_training_leftovers_are_inert(tmp_path):
     finally:
         for name in names:
             del sys.modules[name]
-    assert list(open_weights(tmp_path / "x.ckpt")) == ["a"]
+    assert list(open_weights(tmp_path / "x.ckpt", inert=inert_globals())) == ["a"]
+    with pytest.raises(InvalidModel, match="ModelCheckpoint"):
+        open_weights(tmp_path / "x.ckpt")
 
 
 @pytest.mark.parametrize("file", ["x.safetensors", "x.pt"])
@@ -124,6 +127,7 @@ def test_a_file_that_is_gone_is_reported(tmp_path):
         open_weights(tmp_path / "x.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_of_something_else_is_refused(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(InvalidModel):
@@ -150,7 +154,8 @@ def test_matrices_and_pointwise_convolutions_are_interchangeable():
 def test_missing_misshapen_and_non_finite_weights_are_named():
     good = network().state_dict()
     cases = {
-        r"It lacks 2 tensors: 0.weight, 3.bias": {name: v for name, v in good.items() if name not in ("0.weight", "3.bias")},
+        r"It lacks 2 tensors: 0.weight, 3.bias": {name: v for name, v in good.items()
+                                                  if name not in ("0.weight", "3.bias")},
         r"3.weight 4x8 instead of 4x32": {**good, "3.weight": torch.zeros(4, 8)},
         r"4.bias holds NaN": {**good, "4.bias": torch.tensor([0, float("nan"), 0, 0])},
         r"0.bias holds NaN or infinity": {**good, "0.bias": torch.full((8,), float("-inf"))},

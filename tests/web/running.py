@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import urllib.error
 import urllib.request
@@ -22,7 +21,7 @@ from modules.host.registry import Host
 from modules.launcher.flags import Flags
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
-from modules.web.site import asgi, stop
+from modules.web.site import asgi, bind, stop
 from modules.web.starting import Starting
 from tests.fixtures.fake_engine import FakeEngine
 
@@ -50,7 +49,7 @@ def make_app(root: Path, engine: Any, found: tuple[Found, ...] = (), model: bool
 @contextmanager
 def serving(app: App, flags: Flags | None = None) -> Iterator[Site]:
     """Serve ``app`` on a free port until the block ends."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bind("127.0.0.1", 0)
     flags = flags or Flags()
     site = Starting(lambda: asgi(app, flags), lambda: stop(server))
     config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1)
