@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_RATIO = 1.3
 PATIENCE = 300.0
-PAUSE = 0.01
+PAUSE = 0.02
 MODEL_LIBRARIES = ("torch", "diffusers", "transformers")
 
 COUNT_MODULES = """
@@ -103,7 +104,7 @@ def start() -> dict[str, float]:
         try:
             times = {}
             for name, there in (("first_byte", answers), ("page", page_is_there), ("engine", engine_is_ready)):
-                wait_for(lambda there=there: there(port), process, started)
+                wait_for(partial(there, port), process, started)
                 times[name] = time.perf_counter() - started
             return times
         finally:
@@ -123,27 +124,30 @@ def wait_for(there: Callable[[], bool], process: subprocess.Popen[bytes], starte
 
 
 def answers(port: int) -> bool:
-    """Return whether anything answers at all."""
-    return get(port, "/")[0] != 0
+    """Return whether anything answers a browser at all."""
+    return get(port, "/", "text/html")[0] != 0
 
 
 def page_is_there(port: int) -> bool:
-    """Return whether the page itself answers, not the one that asks for patience."""
-    status, body = get(port, "/")
+    """Return whether the page itself answers.
+
+    Whoever does not ask for HTML waits until it is there; asking again and again would slow down what is measured.
+    """
+    status, body = get(port, "/", "*/*")
     return status == 200 and b"txt2img_generate" in body
 
 
 def engine_is_ready(port: int) -> bool:
     """Return whether the engine's process has imported everything and waits for work."""
-    status, body = get(port, "/darkroom/v1/status")
+    status, body = get(port, "/darkroom/v1/status", "*/*")
     return status == 200 and json.loads(body)["engine"]["state"] == "ready"
 
 
-def get(port: int, path: str) -> tuple[int, bytes]:
-    """Return status and body as a browser gets them, status 0 where nobody answers."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+def get(port: int, path: str, accept: str) -> tuple[int, bytes]:
+    """Return status and body, status 0 where nobody answers."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request("GET", path, headers={"Accept": "text/html"})
+        connection.request("GET", path, headers={"Accept": accept})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, HTTPException):

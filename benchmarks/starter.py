@@ -87,7 +87,7 @@ def main() -> None:
     options = parse()
     config = configuration.read(options.config)
     archive = options.data_dir / f"emoji-{config.data.size}.zip"
-    pipeline = StableDiffusionPipeline.from_pretrained(options.model, torch_dtype=torch.float32).to(options.device)
+    pipeline = StableDiffusionPipeline.from_pretrained(options.model, dtype=torch.float32).to(options.device)
     found = dataset.load(archive, config.data.groups, config.data.tones)
     held = found.select(dataset.split(found.entries, config.data.held_out)[1])
     data = stages.subjects(config, archive)

@@ -67,13 +67,14 @@ class Loader:
             phase("Loading the model")
             return family.load(variant, ref.checkpoint, ref.vae, self.placement)
 
+        size = sum(tensor.bytes for tensor in header.tensors.values())
         try:
-            model = self._models.get(key, load)
+            model = self._models.get(key, load, size)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             self.free()
-            model = self._models.get(key, load)
+            model = self._models.get(key, load, size)
         return Loaded(family, model, ref, key)
 
     def encode(

@@ -40,7 +40,8 @@ def open_weights(*paths: str | Path, inert: Mapping[str, type] = MappingProxyTyp
 
     Tensors are private maps of the file: resident memory grows as they are touched, anonymous memory does not.
     Pickles are read with torch's weights-only reader; ``inert`` are the further names that one may contain, each with
-    the class that stands for it. The first bytes decide the format. Raises ``InvalidModel`` where a file is damaged or holds anything but plain data.
+    the class that stands for it. The first bytes decide the format. Raises ``InvalidModel`` where a file is damaged
+    or holds anything but plain data.
     """
     readers: dict[str, Callable[[str], torch.Tensor]] = {}
     for path in map(Path, paths):

@@ -64,10 +64,10 @@ class AutoencoderConfig:
     """
 
     loop: LoopConfig
-    block_out_channels: tuple[int, ...] = (64, 96, 128, 192)
+    block_out_channels: tuple[int, ...] = (32, 64, 96, 128)
     layers_per_block: int = 1
     latent_channels: int = 16
-    norm_num_groups: int = 16
+    norm_num_groups: int = 8
     linear_start: int = 150
     crop: int = 0
     l1_from: float = 0.67
@@ -98,7 +98,7 @@ class DiffusionConfig:
     autoencoder never saw. ``draws`` compositions of each are cached as latents, with ``wordings`` captions each.
     ``grid`` prompts are drawn as it goes. ``prediction`` is ``epsilon`` or ``v_prediction``;
     ``zero_snr`` rescales the betas so that the last step is pure noise (Lin et al. 2023, algorithm 1).
-    ``min_snr`` is gamma of Hang et al. 2023; zero weighs all steps alike.
+    The loss weighs the error of the clean latent by the signal-to-noise ratio clamped to ``snr_range``.
     """
 
     loop: LoopConfig
@@ -122,7 +122,7 @@ class DiffusionConfig:
     zero_snr: bool = False
     beta_start: float = 0.00085
     beta_end: float = 0.02
-    min_snr: float = 5.0
+    snr_range: tuple[float, float] = (1.0, 5.0)
     dropout: float = 0.1
     sample_steps: int = 25
     guidance_scale: float = 4.0

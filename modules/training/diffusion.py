@@ -31,7 +31,7 @@ class DiffusionStage:
         self.cache = Cache(cache.latents.to(device), cache.tokens.to(device), cache.empty.to(device))
         self.prompts = prompts.to(device)
         self.process = noise.process(config, device)
-        self.model = model.to(device)
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.forward: Any = torch.compile(self.model) if loop.compile else self.model
         self.optimizer = adam(
             [
@@ -76,7 +76,8 @@ class DiffusionStage:
         with autocast(self.device, self.config.loop.precision):
             output = self.forward(noisy, steps, tokens)
         error = (output.float() - target).square().mean((1, 2, 3))
-        weight = losses.min_snr_weight(self.process.snr(steps), self.config.min_snr, self.config.prediction)
+        low, high = self.config.snr_range
+        weight = losses.snr_weight(self.process.snr(steps), low, high, self.config.prediction)
         return (weight * error).mean()
 
     def sample(self, number: int) -> None:

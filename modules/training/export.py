@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 
-from modules.training import noise, stages, tokenizer
+from modules.training import checkpoint, noise, stages, tokenizer
 from modules.training.config import TrainingConfig
 from modules.training.stages import Workspace
 
@@ -29,8 +31,29 @@ def export(config: TrainingConfig, space: Workspace, target: Path) -> list[Path]
         requires_safety_checker=False,
     )
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
-        part.to("cpu", torch.float16)
+        part.cpu().half()
     pipeline.save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
     for name in ("vocab.json", "merges.txt"):  # read by programs without the tokenizers library
         shutil.copyfile(space.folder / "tokenizer" / name, target / "tokenizer" / name)
     return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def run_all(
+    config: TrainingConfig, space: Workspace, target: Path, clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Run what is left of every stage within the workspace's time, exporting what there is; return whether all is done.
+
+    Call it again, with the same arguments, until it is.
+    """
+    end = clock() + space.seconds
+
+    def left() -> Workspace:
+        return replace(space, seconds=max(0.0, end - clock()))
+
+    if space.start is None and not stages.train_autoencoder(config, left()):
+        return False
+    if not checkpoint.checkpoints(space.folder / "latents"):
+        stages.cache_latents(config, space)
+    done = stages.train_diffusion(config, left())
+    export(config, space, target)
+    return done

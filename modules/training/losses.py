@@ -60,13 +60,13 @@ def adaptive_weight(fit: torch.Tensor, fooled: torch.Tensor, last: nn.Parameter)
     return (wanted / (given + 1e-6)).clamp(0, 1e4).detach()
 
 
-def min_snr_weight(snr: torch.Tensor, gamma: float, prediction: str) -> torch.Tensor:
-    """Return the min-SNR weight of each step (Hang et al. 2023, section 3.4) for a loss on the network's output.
+def snr_weight(snr: torch.Tensor, floor: float, ceiling: float, prediction: str) -> torch.Tensor:
+    """Return the weight of each step for a squared error of the network's output, so that of x0 is weighed by the SNR
+    clamped to ``floor`` and ``ceiling``.
 
-    min(snr, gamma) weighs the error of x0; an epsilon error is snr times that, a v error snr + 1 times.
-    ``gamma`` zero returns ones.
+    The ceiling is min-SNR (Hang et al. 2023, section 3.4): little noise, little weight. The floor is the truncated SNR
+    of Salimans and Ho (2022, section 4): at high noise only the caption says what to draw, which must be learned too.
+    An epsilon error is snr times an x0 error, a v error snr + 1 times.
     """
-    if gamma == 0:
-        return torch.ones_like(snr)
-    clamped = snr.clamp(max=gamma)
-    return clamped / (snr + 1) if prediction == "v_prediction" else clamped / snr.clamp_min(1e-8)
+    wanted = snr.clamp(floor, ceiling)
+    return wanted / (snr + 1) if prediction == "v_prediction" else wanted / snr.clamp_min(1e-8)

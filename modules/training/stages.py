@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from modules.core.errors import NotFound
 from modules.training import captions, checkpoint, dataset, diffusion, latents, loop, sample, tokenizer
@@ -24,12 +25,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a run reads and writes: the prepared ``archive``, its ``folder``, its ``device``, and its time."""
+    """Where a run reads and writes: the prepared ``archive``, its ``folder``, its ``device``, and its time.
+
+    ``start`` is an exported model to go on from, with a fresh optimizer, where the checkpoints themselves are lost.
+    """
 
     archive: Path
     folder: Path
     device: torch.device
     seconds: float = float("inf")
+    start: Path | None = None
 
     def limits(self, stage: str) -> loop.Limits:
         """Return when ``stage`` stops early: its time, or a file ``stop`` in its folder."""
@@ -40,13 +45,17 @@ def train_autoencoder(config: TrainingConfig, space: Workspace) -> bool:
     """Run the autoencoder stage, resuming where it was; return whether all its steps are done."""
     found = dataset.load(space.archive, config.data.groups, config.data.tones)
     train, held = dataset.split(found.entries, config.data.held_out)
-    folder = space.folder / "autoencoder"
-    stage = AutoencoderStage(config.autoencoder, found.select(train), found.select(held), space.device, folder)
+    folder, wanted = space.folder / "autoencoder", config.autoencoder
+    if checkpoint.checkpoints(folder):  # its weights come from there
+        wanted = replace(wanted, linear_start=0)
+    stage = AutoencoderStage(wanted, found.select(train), found.select(held), space.device, folder)
     return loop.run(stage, config.autoencoder.loop, folder, space.limits("autoencoder"))
 
 
 def trained_autoencoder(config: TrainingConfig, space: Workspace) -> AutoencoderKL:
     """Return the autoencoder with its averaged weights; raises ``NotFound`` before its stage has saved any."""
+    if space.start is not None:
+        return AutoencoderKL.from_pretrained(space.start / "vae").float().to(space.device).eval()
     state = checkpoint.newest(space.folder / "autoencoder")
     if state is None:
         raise NotFound(f"There is no autoencoder in {space.folder}.", "Run the stage autoencoder first.")
@@ -87,10 +96,14 @@ def cache_latents(config: TrainingConfig, space: Workspace) -> None:
 
 
 def _tokens(config: TrainingConfig, space: Workspace, texts: list[list[str]]) -> torch.Tensor:
-    """Train the tokenizer on every wording and return the ids of all of them and of the empty caption (int16)."""
+    """Return the ids (int16) of every wording and of the empty caption, from a tokenizer trained on them or given."""
     flat = [text for group in texts for text in group]
-    wanted = config.diffusion
-    own = tokenizer.train(flat, wanted.vocabulary, wanted.positions, space.folder / "tokenizer")
+    wanted, folder = config.diffusion, space.folder / "tokenizer"
+    if space.start is not None:
+        shutil.copytree(space.start / "tokenizer", folder, dirs_exist_ok=True)
+        own = tokenizer.read(folder, wanted.positions)
+    else:
+        own = tokenizer.train(flat, wanted.vocabulary, wanted.positions, folder)
     return tokenizer.encode(own, [*flat, ""]).to(torch.int16)
 
 
@@ -112,13 +125,16 @@ def build_denoiser(config: DiffusionConfig, own: CLIPTokenizer, shape: torch.Siz
 def train_diffusion(config: TrainingConfig, space: Workspace) -> bool:
     """Run the diffusion stage on the cached latents; return whether all its steps are done."""
     wanted, folder = config.diffusion, space.folder / "diffusion"
+    cache = read_cache(space)
     own = tokenizer.read(space.folder / "tokenizer", wanted.positions)
     vae = AutoencoderKL.from_pretrained(space.folder / "vae").to(space.device).eval()
-    cache = read_cache(space)
     prompts = (
         tokenizer.encode(own, wanted.grid) if wanted.grid else diffusion.first_wordings(cache.tokens, 16)
     )
     model = build_denoiser(wanted, own, cache.latents.shape)
+    if space.start is not None:
+        unet, text = UNet2DConditionModel.from_pretrained(space.start / "unet"), space.start / "text_encoder"
+        model = Denoiser(unet.float(), CLIPTextModel.from_pretrained(text).float())
     logger.info("%.2f M parameters", sum(value.numel() for value in model.parameters()) / 1e6)
     stage = diffusion.DiffusionStage(
         wanted, model, cache, prompts, lambda found: sample.decode(vae, found), space.device, folder

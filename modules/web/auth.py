@@ -43,6 +43,7 @@ MAX_LOGIN_BYTES = 16 * 1024
 REALM = 'Basic realm="Darkroom", charset="UTF-8"'
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Darkroom</title>
+<link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="dark light">
 <style>body{{margin:0;min-height:100vh;display:grid;place-items:center;background:#121010;color:#ece6e1;
 font:16px system-ui,sans-serif}}form{{width:min(20rem,84vw);display:grid;gap:.9rem}}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
 from modules.web.form import Field, Form
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|])")
 
 
 class Controls(Mapping[str, Any]):
@@ -61,6 +64,11 @@ class Controls(Mapping[str, Any]):
         }
 
 
+def markup(html: str, elem_id: str = "") -> None:
+    """Render ``html`` here as it is: Gradio's rules for prose would win over the page's own styles."""
+    gr.HTML(html, elem_id=elem_id or None, apply_default_css=False)
+
+
 def shown_value(field: Field, value: Any) -> Any:
     """Return ``value`` as the control wants it: digits for a seed, a list for several choices."""
     if field.kind == "seed":
@@ -72,7 +80,7 @@ def component(field: Field, **options: Any) -> Any:
     """Render the Gradio component that ``field`` describes."""
     common: dict[str, Any] = {
         "label": field.label, "value": shown_value(field, field.default), "elem_id": field.elem_id or None,
-        "info": field.help or None,
+        "info": _MARKDOWN.sub(r"\\\1", field.help) or None,
     } | options
     whole = isinstance(field.default, int)
     if field.kind == "slider":

@@ -8,6 +8,7 @@ import gradio as gr
 
 from modules import __version__
 from modules.web import quicksettings
+from modules.web.controls import markup
 from modules.web.tabs import extensions, gallery, pnginfo, queue, settings, txt2img
 
 TITLE = "Darkroom"
@@ -30,7 +31,7 @@ def blocks(app: Any) -> gr.Blocks:
                 settings_controls = settings.build()
             with gr.Tab("Extensions", id="extensions", elem_id="tab_extensions"):
                 extensions.build()
-        gr.HTML(_footer(), elem_id="footer")
+        markup(_footer(), elem_id="footer")
         quicksettings.wire(pickers, app, page)
         txt2img.wire(txt2img_controls, app, txt2img_tab, page)
         settings.wire(settings_controls, app, settings_tab)

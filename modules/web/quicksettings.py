@@ -9,7 +9,7 @@ import gradio as gr
 
 from modules.core.errors import DarkroomError
 from modules.web.answers import failure_view
-from modules.web.controls import Controls
+from modules.web.controls import Controls, markup
 from modules.web.events import quietly
 from modules.web.form import Field
 
@@ -24,7 +24,7 @@ def build() -> Controls:
     """Lay the pickers out; return them."""
     controls = Controls(FIELDS)
     with gr.Row(elem_id="quicksettings"):
-        gr.HTML('<a class="wordmark" href="." aria-label="Darkroom"><i></i>Darkroom</a>', elem_id="wordmark")
+        markup('<a class="wordmark" href="." aria-label="Darkroom"><i></i>Darkroom</a>', elem_id="wordmark")
         with gr.Row(elem_classes=["picker"]):
             controls.show("sd_model_checkpoint", scale=5, min_width=180, filterable=True)
             controls.tool("Look for new checkpoints", "refresh_sd_model_checkpoint", "refresh")

@@ -67,13 +67,17 @@ def _session_routes(app: Any) -> APIRouter:
 
     @routes.get("/session")
     def session(request: Request) -> Any:
-        """What a page that opens shows: its jobs under way, in their order, and the last one that has ended."""
+        """What a page that opens shows: its jobs under way, in their order, the last one that has ended, and the last
+        one that has left pictures.
+        """
         settings = app.settings.get()
         own = [job for job in app.jobs(owner=owner_of(request), limit=HISTORY) if job.origin == "page"]
-        last = next((job for job in own if job.state in ENDED), None)
+        ended = [job for job in own if job.state in ENDED]
+        last, shown = next(iter(ended), None), next((job for job in ended if job.images), None)
         return _fresh({
             "active": [job_view(job) for job in own if job.state not in ENDED],
             "last": job_view(last) if last else None,
+            "pictures": job_view(shown) if shown else None,
             "models": len(app.library.checkpoints()),
             "folder": str(app.library.folders.checkpoints[0]),
             "tokens": not settings.disable_token_counters,

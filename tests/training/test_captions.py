@@ -37,7 +37,8 @@ def test_the_plain_picture_is_often_just_its_label():
 
 
 def test_keywords_follow_the_label():
-    assert captions.compose_caption(Scene(0), CAT, random.Random(3), tags=1.0).removeprefix("a ").startswith("cat, pet,")
+    text = captions.compose_caption(Scene(0), CAT, random.Random(3), tags=1.0)
+    assert text.removeprefix("a ").startswith("cat, pet,")
 
 
 def test_articles_follow_the_sound_of_vowels():

@@ -16,8 +16,8 @@ def test_the_shipped_configurations_are_complete(name):
 
 
 def test_integers_are_taken_as_floats_and_tables_nest():
-    built = config.build(config.DiffusionConfig, {"loop": {"steps": 1, "batch": 2, "lr": 1}, "min_snr": 3}, "diffusion")
-    assert built.min_snr == 3.0 and isinstance(built.loop.lr, float) and built.loop.steps == 1
+    built = config.build(config.DiffusionConfig, {"loop": {"steps": 1, "batch": 2, "lr": 1}, "dropout": 1}, "diffusion")
+    assert isinstance(built.dropout, float) and isinstance(built.loop.lr, float) and built.loop.steps == 1
 
 
 @pytest.mark.parametrize(("values", "message"), [

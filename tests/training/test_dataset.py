@@ -40,7 +40,7 @@ def test_padding_is_transparent_and_colour_does_not_bleed_from_it():
     half = Image.new("RGBA", (4, 4))
     half.paste((200, 0, 0, 255), (0, 0, 1, 4))
     red, green, _, alpha = dataset.square(half, 2).getpixel((0, 0))
-    assert red == 200 and green == 0 and alpha in (127, 128)
+    assert red in (199, 200) and green == 0 and alpha in (127, 128)
 
 
 def test_loading_restricts_groups_and_tones(archive):

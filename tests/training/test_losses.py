@@ -50,17 +50,21 @@ def test_the_adaptive_weight_balances_gradients_at_the_last_layer():
     assert losses.adaptive_weight((3 * last).sum(), (0 * last).sum(), last) == 1e4
 
 
-@pytest.mark.parametrize("snr", [0.0, 0.01, 1.0, 5.0, 400.0])
-def test_min_snr_weights_are_those_of_the_paper_in_every_parametrisation(snr):
-    """The same weight min(snr, 5) on the error of x0, whatever the network predicts."""
+@pytest.mark.parametrize("snr", [0.01, 0.5, 1.0, 3.0, 5.0, 400.0])
+def test_the_error_of_x0_has_the_same_weight_whatever_the_network_predicts(snr, source):
+    """Computed from the errors themselves, through the definitions of epsilon and v."""
+    signal, sigma = math.sqrt(snr / (1 + snr)), math.sqrt(1 / (1 + snr))
+    clean, guess, grain = torch.randn(3, 50, generator=source, dtype=torch.float64)
+    noisy = signal * clean + sigma * grain
+    guessed_grain = (noisy - signal * guess) / sigma
     ratio = torch.tensor([snr], dtype=torch.float64)
-    on_x0 = min(snr, 5.0)
-    v = float(losses.min_snr_weight(ratio, 5.0, "v_prediction"))
-    assert v * (snr + 1) == pytest.approx(on_x0)  # |v error|^2 = (snr + 1) |x0 error|^2
-    if snr:
-        epsilon = float(losses.min_snr_weight(ratio, 5.0, "epsilon"))
-        assert epsilon * snr == pytest.approx(on_x0)  # |eps error|^2 = snr |x0 error|^2
+    wanted = min(max(snr, 1.0), 5.0) * (clean - guess).square().mean()
+    on_epsilon = (grain - guessed_grain).square().mean()
+    on_v = ((signal * grain - sigma * clean) - (signal * guessed_grain - sigma * guess)).square().mean()
+    assert torch.allclose(losses.snr_weight(ratio, 1.0, 5.0, "epsilon") * on_epsilon, wanted)
+    assert torch.allclose(losses.snr_weight(ratio, 1.0, 5.0, "v_prediction") * on_v, wanted)
 
 
-def test_no_gamma_weighs_alike():
-    assert losses.min_snr_weight(torch.rand(3), 0.0, "epsilon").tolist() == [1.0] * 3
+def test_pure_noise_still_counts():
+    assert losses.snr_weight(torch.zeros(1), 1.0, 5.0, "v_prediction").item() == 1.0
+    assert losses.snr_weight(torch.zeros(1), 0.0, 5.0, "v_prediction").item() == 0.0

@@ -66,9 +66,20 @@ def test_the_session_shows_jobs_under_way_and_the_last_that_ended(client, app) -
     foreign = app.submit(SMALL, origin="api")
     answer = client.get("/darkroom/page/session").json()
     assert [job["id"] for job in answer["active"]] == [running.id, waiting.id]
-    assert answer["last"]["id"] == done.id and answer["models"] == 1
+    assert answer["last"]["id"] == answer["pictures"]["id"] == done.id and answer["models"] == 1
     assert foreign.id not in str(answer)
     assert "request" not in answer["last"] and "path" not in answer["last"]["images"][0]
+
+
+def test_the_session_keeps_the_last_pictures_when_a_job_without_any_ended_after_them(client, app) -> None:
+    done = app.wait(app.submit(SMALL).id, 5)
+    app.engine.hold.clear()
+    stopped = app.submit(SMALL)
+    app.cancel(stopped.id)
+    app.engine.hold.set()
+    app.wait(stopped.id, 5)
+    answer = client.get("/darkroom/page/session").json()
+    assert (answer["last"]["id"], answer["pictures"]["id"]) == (stopped.id, done.id)
 
 
 def test_pictures_come_whole_small_and_together(client, app) -> None:

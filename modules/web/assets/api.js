@@ -46,6 +46,7 @@ export function toast(message, hint = "", kind = "error") {
   item.className = `toast ${kind}`;
   item.setAttribute("role", kind === "error" ? "alert" : "status");
   item.innerHTML = `<div><b>${text(message)}</b>${hint ? `<p>${text(hint)}</p>` : ""}</div><button type="button" aria-label="Close">×</button>`;
+  for (const other of list.children) if (other.textContent === item.textContent) other.remove();
   const close = () => item.remove();
   item.querySelector("button").addEventListener("click", close);
   list.append(item);

@@ -1,6 +1,6 @@
 // The page's entry: keyboard, buttons that belong to no Gradio event, and what Gradio's events call.
 
-import { complain, toast } from "./api.js";
+import { attempt, call, complain, toast } from "./api.js";
 import "./extensions.js";
 import "./gallery.js";
 import "./pnginfo.js";
@@ -59,6 +59,7 @@ document.addEventListener("click", (event) => {
   const id = event.target.closest("button")?.id;
   if (id === "txt2img_interrupt") interrupt();
   if (id === "txt2img_skip") skip();
+  if (id === "txt2img_generate") attempt(() => call("session"));
   if (id === "theme_switch") switchTheme();
 });
 

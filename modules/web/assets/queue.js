@@ -9,8 +9,7 @@ class Queue extends HTMLElement {
   connectedCallback() {
     this.innerHTML = `
       <div class="bar-row"><h2>Queue</h2>
-        <button type="button" class="button" id="queue_pause" data-do="pause">Pause</button>
-        <button type="button" class="button" data-do="stop">Stop after this one</button></div>
+        <button type="button" class="button" id="queue_pause" data-do="pause">Pause</button></div>
       <p class="paused-note" hidden>Paused: what runs goes on, nothing new begins.</p>
       <div class="jobs" data-list="running"></div>
       <div class="jobs" data-list="queued"></div>
@@ -37,7 +36,6 @@ class Queue extends HTMLElement {
     this.paused = answer.paused;
     this.querySelector("#queue_pause").textContent = answer.paused ? "Resume" : "Pause";
     this.querySelector(".paused-note").hidden = !answer.paused;
-    this.querySelector('[data-do="stop"]').disabled = !answer.running.length;
     for (const name of ["running", "queued", "ended"]) this.fill(name, answer[name]);
   }
 
@@ -92,6 +90,7 @@ function row(job, index, count) {
     <div class="job-pictures">${pictures}</div>
     <div class="job-buttons">
       ${queued ? button("up", "Move up", "↑", index === 0) + button("down", "Move down", "↓", index === count - 1) : ""}
+      ${job.state === "running" && job.pictures > 1 ? button("stop", "Finish this picture and leave out the rest of the batch", "Stop after this one") : ""}
       ${job.state === "running" ? button("cancel", "Interrupt", "Interrupt") : ""}
       ${queued ? button("cancel", "Cancel", "Cancel") : ""}
       ${job.ended ? button("forget", "Remove from the history", "×") : ""}</div></article>`;

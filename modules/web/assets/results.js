@@ -3,7 +3,9 @@
 import { address, attempt, call, complain, duration, sendToForm, text } from "./api.js";
 import { view } from "./viewer.js";
 
+const RETRY = 3000;
 const PHASES = { queued: "Waiting in the queue" };
+const NOTHING = { finished: "Skipped", interrupted: "Interrupted", cancelled: "Cancelled" };
 const ENDED = ["finished", "failed", "cancelled", "interrupted"];
 
 export const session = { settings: {}, panel: null };
@@ -35,7 +37,8 @@ class Results extends HTMLElement {
       <div class="failure" role="alert" hidden></div>
       <div id="txt2img_progress" class="progress" hidden>
         <div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-label="Progress"><i></i></div>
-        <div class="state" aria-live="polite"></div></div>
+        <div class="state-row"><div class="state" aria-live="polite"></div>
+          <button type="button" class="button" data-do="finish" title="Finishes this picture and leaves out the rest of the batch" hidden>Stop after this one</button></div></div>
       <div id="txt2img_gallery" class="gallery empty" tabindex="-1">
         <div class="stage"><p class="hint">Pictures appear here.</p></div>
         <div class="strip" role="listbox" aria-label="Pictures"></div></div>
@@ -56,7 +59,11 @@ class Results extends HTMLElement {
 
   async refresh() {
     const answer = await attempt(() => call("session"));
-    if (!answer || !this.isConnected) return;
+    if (!this.isConnected) return;
+    if (!answer) {
+      if (document.body.classList.contains("generating")) this.retry = setTimeout(() => this.refresh(), RETRY);
+      return;
+    }
     session.settings = answer;
     this.part(".no-model").hidden = answer.models > 0;
     this.part(".folder").textContent = answer.folder;
@@ -66,12 +73,17 @@ class Results extends HTMLElement {
     if (!current) {
       this.unfollow();
       this.idle();
+      this.showBefore(answer);
       if (answer.last && answer.last.id !== this.shownJob) this.showJob(answer.last);
       return;
     }
-    if (!current.images.length && !this.shown.length && answer.last) this.showImages(answer.last);
+    if (!current.images.length) this.showBefore(answer);
     this.update(current);
     this.follow(current.id);
+  }
+
+  showBefore(answer) {
+    if (!this.shown.length && answer.pictures) this.showImages(answer.pictures);
   }
 
   follow(id) {
@@ -82,9 +94,19 @@ class Results extends HTMLElement {
     for (const kind of ["progress", "preview", "image", "ended"]) {
       this.source.addEventListener(kind, (event) => this.update(JSON.parse(event.data)));
     }
+    this.source.addEventListener("error", () => this.lost());
+  }
+
+  // A browser takes up a broken connection again by itself, but not one that was answered with an error.
+  lost() {
+    this.part(".state").textContent = "The server does not answer. Trying again…";
+    if (this.source?.readyState !== EventSource.CLOSED) return;
+    this.unfollow();
+    this.retry = setTimeout(() => this.refresh(), RETRY);
   }
 
   unfollow() {
+    clearTimeout(this.retry);
     this.source?.close();
     this.source = null;
     this.following = null;
@@ -96,6 +118,7 @@ class Results extends HTMLElement {
       this.unfollow();
       this.idle();
       this.showJob(job);
+      if (job.failure && this.waiting?.length > 1) complain(job.failure);
       this.refresh();
       return;
     }
@@ -116,6 +139,7 @@ class Results extends HTMLElement {
     bar.firstElementChild.style.width = `${percent}%`;
     bar.classList.toggle("unknown", job.state === "queued" || !progress.fraction);
     this.part(".state").textContent = stateText(job, percent, (this.waiting?.length || 1) - 1);
+    this.part('[data-do="finish"]').hidden = job.state !== "running" || !(progress.pictures > 1);
     if (session.settings.title) document.title = job.state === "running" ? `[${percent}%] Darkroom` : "Darkroom";
     if (job.preview_url) this.preview(job.preview_url);
   }
@@ -144,12 +168,14 @@ class Results extends HTMLElement {
   }
 
   showJob(job) {
-    if (job.images.length || job.state === "finished") this.showImages(job);
+    if (job.images.length) this.showImages(job);
     this.shownJob = job.id;
     this.fail(job.failure);
+    const nothing = !job.images.length && !job.failure;
+    const notes = nothing ? [...job.warnings, `${NOTHING[job.state]} before a picture was finished.`] : job.warnings;
     const list = this.part(".warnings");
-    list.hidden = !job.warnings.length;
-    list.innerHTML = job.warnings.map((warning) => `<li>${text(warning)}</li>`).join("");
+    list.hidden = !notes.length;
+    list.innerHTML = notes.map((warning) => `<li>${text(warning)}</li>`).join("");
   }
 
   fail(failure) {
@@ -200,6 +226,7 @@ class Results extends HTMLElement {
       this.select(Number(index));
     }
     if (action === "view" && this.shown.length) view(this.shown, this.selected, (at) => this.select(at));
+    if (action === "finish") attempt(() => call("queue/stop", {}));
     if (action === "reuse" && this.shown.length) sendToForm(this.current().infotext);
   }
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
-
 from modules.core.errors import NotFound
+from modules.web.controls import markup
 from modules.web.views import extension_views
 
 
 def build() -> None:
     """Lay the tab out; its element asks for the list itself."""
-    gr.HTML("<darkroom-extensions></darkroom-extensions>", elem_id="extensions_panel")
+    markup("<darkroom-extensions></darkroom-extensions>", elem_id="extensions_panel")
 
 
 def switch_extension(app: Any, extension_id: str, enabled: bool) -> list[dict[str, Any]]:

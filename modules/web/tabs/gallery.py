@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gradio as gr
-
+from modules.web.controls import markup
 
 def build() -> None:
     """Lay the tab out; its element asks for pictures itself and is in the page only while the tab is open."""
-    gr.HTML("<darkroom-gallery></darkroom-gallery>", elem_id="gallery_panel")
+    markup("<darkroom-gallery></darkroom-gallery>", elem_id="gallery_panel")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
-
 from modules.core.errors import InvalidRequest
+from modules.web.controls import markup
 
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
 
 def build() -> None:
     """Lay the tab out; its element sends the picture as it is, so that nothing of its metadata is lost."""
-    gr.HTML("<darkroom-pnginfo></darkroom-pnginfo>", elem_id="pnginfo_panel")
+    markup("<darkroom-pnginfo></darkroom-pnginfo>", elem_id="pnginfo_panel")
 
 
 def read_picture(picture: bytes) -> dict[str, Any]:

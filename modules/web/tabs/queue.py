@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gradio as gr
-
+from modules.web.controls import markup
 
 def build() -> None:
     """Lay the tab out; its element asks for the queue itself and is in the page only while the tab is open."""
-    gr.HTML("<darkroom-queue></darkroom-queue>", elem_id="queue_panel")
+    markup("<darkroom-queue></darkroom-queue>", elem_id="queue_panel")

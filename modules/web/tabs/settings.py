@@ -14,7 +14,7 @@ from modules.core.settings import setting_infos
 from modules.sampling.samplers import SAMPLERS
 from modules.web import quicksettings
 from modules.web.answers import failure_view
-from modules.web.controls import Controls
+from modules.web.controls import Controls, markup
 from modules.web.events import quietly
 from modules.web.form import Form, setting_fields, to_storage, value_of, with_choices
 
@@ -35,17 +35,17 @@ def build() -> Controls:
     controls = Controls(fields)
     with gr.Row(elem_id="settings_bar"):
         controls.button("Apply settings", "settings_submit", variant="primary", scale=0, min_width=160)
-        gr.HTML('<input id="settings_search" type="search" placeholder="Search settings" '
-                'aria-label="Search settings">', elem_id="settings_search_box")
+        markup('<input id="settings_search" type="search" placeholder="Search settings" '
+               'aria-label="Search settings">', elem_id="settings_search_box")
     sections = {name: list(group) for name, group in groupby(
         sorted(fields, key=lambda field: _place(infos[field.name].section)),
         key=lambda field: infos[field.name].section)}
     with gr.Row(elem_id="settings_body", equal_height=False):
-        gr.HTML(_contents(sections), elem_id="settings_contents")
+        markup(_contents(sections), elem_id="settings_contents")
         with gr.Column(elem_id="settings_sections", scale=5):
             for section, own in sections.items():
                 with gr.Column(elem_id=_anchor(section), elem_classes=["settings-section"]):
-                    gr.HTML(f"<h2>{section}</h2>")
+                    markup(f"<h2>{section}</h2>")
                     for field in own:
                         controls.show(field.name)
     return controls

@@ -13,7 +13,7 @@ from modules.core.errors import DarkroomError
 from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import failure_view, owner_of
-from modules.web.controls import Controls
+from modules.web.controls import Controls, markup
 from modules.web.events import listen, quietly
 from modules.web.form import (
     OVERRIDES,
@@ -83,7 +83,7 @@ def build(app: Any) -> Controls:
             _plugins(controls, app)
             controls.show(OVERRIDES, elem_classes=["override-settings"])
         with gr.Column(elem_id="txt2img_results", min_width=320):
-            gr.HTML("<darkroom-results></darkroom-results>", elem_id="txt2img_results_panel")
+            markup("<darkroom-results></darkroom-results>", elem_id="txt2img_results_panel")
     return controls
 
 
@@ -104,7 +104,7 @@ def _prompts(controls: Controls) -> None:
     for name, counter in (("prompt", "txt2img_token_counter"), ("negative_prompt", "txt2img_negative_token_counter")):
         with gr.Column(elem_classes=["prompt-row"]):
             controls.show(name, show_label=False, container=False, max_lines=18)
-            gr.HTML('<span class="token-counter">0/75</span>', elem_id=counter)
+            markup('<span class="token-counter">0/75</span>', elem_id=counter)
 
 
 def _actions(controls: Controls) -> None:
