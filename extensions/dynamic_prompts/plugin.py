@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from modules.plugin import Picture, Plan, Plugin, Request, param
 
 from .template import Wildcards, combinations, expand
+
+TEMPLATE, NEGATIVE_TEMPLATE = "Template", "Negative Template"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class DynamicPrompts(Plugin):
         prompts = combinations(request.prompt, self._wildcards(), params.combinations)
         if prompts == (request.prompt,):
             return None
-        return [dataclasses.replace(request, prompt=prompt) for prompt in prompts]
+        carried = {**request.parameters, TEMPLATE: request.prompt}
+        return [dataclasses.replace(request, prompt=prompt, parameters=carried) for prompt in prompts]
 
     def on_plan(self, plan: Plan, params: Options) -> Plan | None:
         """Give each picture its own text; template and result are both in the infotext."""
@@ -49,7 +51,7 @@ class DynamicPrompts(Plugin):
         wildcards = self._wildcards()
         first = plan.pictures[0].seed
         return dataclasses.replace(plan, pictures=tuple(
-            _resolve(picture, first if params.fixed_seed else picture.seed, wildcards)
+            _resolve(picture, first if params.fixed_seed else picture.seed, wildcards, not params.combinatorial)
             for picture in plan.pictures
         ))
 
@@ -58,14 +60,14 @@ class DynamicPrompts(Plugin):
         return Wildcards(self.context.folders.get("wildcards", ()))
 
 
-def _resolve(picture: Picture, seed: int, wildcards: Any) -> Picture:
-    prompt, negative = (
-        expand(text, seed, wildcards) for text in (picture.prompt, picture.negative_prompt)
-    )
+def _resolve(picture: Picture, seed: int, wildcards: Wildcards, positive: bool) -> Picture:
+    """Expand a picture's prompts; the positive one only where it was not made into a combination before."""
+    prompt = expand(picture.prompt, seed, wildcards) if positive else picture.prompt
+    negative = expand(picture.negative_prompt, seed, wildcards)
     templates = {
         key: template
-        for key, template, text in (("Template", picture.prompt, prompt),
-                                    ("Negative Template", picture.negative_prompt, negative))
+        for key, template, text in ((TEMPLATE, picture.prompt, prompt),
+                                    (NEGATIVE_TEMPLATE, picture.negative_prompt, negative))
         if template != text
     }
     return dataclasses.replace(

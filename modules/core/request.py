@@ -25,7 +25,7 @@ class Request:
 
     ``model`` and ``vae`` are a title, a name or a hash; empty means what ``settings`` say. Seeds are 0 to 2^64-1;
     -1 asks for a random one, which ``with_random_seeds`` fixes before the request is queued. ``plugins`` maps a
-    plugin's id to the values of its ``Params``. ``template`` maps an infotext key to a value to carry along.
+    plugin's id to the values of its ``Params``. ``parameters`` are infotext entries to carry along.
     """
 
     kind: str = "txt2img"
@@ -48,6 +48,7 @@ class Request:
     model: str = ""
     vae: str = ""
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     save_images: bool = True
     save_grid: bool = True

@@ -82,8 +82,6 @@ class Settings:
     randn_source: str = setting("CPU", "Random number generator source", MODEL, infotext="RNG", per_picture=True,
                                 choices=("CPU", "NV", "GPU"),
                                 help="CPU is the same on every machine; NV is what an NVIDIA card makes, anywhere.")
-    enable_batch_seeds: bool = setting(True, "Make K-diffusion samplers produce same images in a batch as when "
-                                       "making a single image", MODEL, per_picture=True)
 
     # VAE
     sd_vae: str = setting("Automatic", "SD VAE", VAE, choices="vaes", per_picture=True,
@@ -94,8 +92,6 @@ class Settings:
                               per_picture=True)
     eta_ancestral: float = setting(1.0, "Eta for k-diffusion samplers", SAMPLING, infotext="Eta", minimum=0.0,
                                    maximum=1.0, step=0.01, per_picture=True)
-    ddim_discretize: str = setting("uniform", "img2img DDIM discretize", SAMPLING, choices=("uniform", "quad"),
-                                   per_picture=True)
     s_churn: float = setting(0.0, "Sigma churn", SAMPLING, infotext="Sigma churn", minimum=0.0, maximum=100.0,
                              step=0.01, per_picture=True)
     s_tmin: float = setting(0.0, "Sigma tmin", SAMPLING, infotext="Sigma tmin", minimum=0.0, maximum=10.0, step=0.01,

@@ -71,7 +71,7 @@ def parameters(request: Request, names: ModelNames, extra: Mapping[str, str]) ->
     changed = changed_settings(settings)
     entries |= {name: changed[name] for name in PLACED if name in changed}
     entries |= {name: value for name, value in changed.items() if name not in PLACED}
-    entries |= extra
+    entries |= {name: value for name, value in {**extra, **request.parameters}.items() if name not in entries}
     if settings.add_version_to_infotext:
         entries["Version"] = f"Darkroom {__version__}"
     return {name: str(value) for name, value in entries.items()}

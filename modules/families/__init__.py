@@ -23,4 +23,4 @@ def detect(header: Header) -> tuple[Family, Variant]:
         if variant is not None:
             return family, variant
     raise InvalidModel(f"This file cannot be used as a checkpoint: {impression(header)}.",
-                       "Supported are Stable Diffusion 1.x checkpoints.")
+                       f"Supported are checkpoints of {', '.join(family.name for family in FAMILIES)}.")

@@ -83,6 +83,18 @@ class ModelInput:
     attention: Mapping[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a model counts a prompt: ``encode`` gives a text's tokens without specials, ``chunk_size`` fit in a chunk.
+
+    ``comma_id`` is the comma's token, before which a chunk may end early.
+    """
+
+    encode: Callable[[str], list[int]]
+    comma_id: int
+    chunk_size: int
+
+
 class Model(Protocol):
     """A loaded model; what it holds is its family's affair.
 
@@ -95,9 +107,10 @@ class Model(Protocol):
 
 
 class Family(Protocol):
-    """One model family, in one file."""
+    """One model family, in one file; ``name`` is what people call its checkpoints."""
 
     id: str
+    name: str
 
     def detect(self, header: Header) -> Variant | None:
         """Return what ``header`` is, or None; reads names, shapes, dtypes and metadata only."""
@@ -111,8 +124,8 @@ class Family(Protocol):
     def encode(self, model: Model, prompts: Sequence[str], settings: Settings) -> list[Conditioning]:
         """Encode prompts (emphasis applied, no scheduling left in them), one ``Conditioning`` each."""
 
-    def count_tokens(self, text: str) -> tuple[int, int]:
-        """Return the number of tokens of ``text`` and the room in its chunks (75, 150, ...); needs no model."""
+    def vocabulary(self, header: Header) -> Vocabulary:
+        """Return how the model of ``header`` counts a prompt, without torch or a loaded model."""
 
     def call(self, model: Model, inputs: ModelInput) -> torch.Tensor:
         """Run the denoiser once and return its raw output [rows, channels, height, width]."""

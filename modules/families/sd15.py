@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from modules.core.errors import InvalidModel
 from modules.families import autoencoder, clip_text, ldm
-from modules.families.base import Conditioning, LatentFormat, Model, ModelInput, Variant
+from modules.families.base import Conditioning, LatentFormat, Model, ModelInput, Variant, Vocabulary
 from modules.families.clip_tokenizer import ClipTokenizer, clip_tokenizer, folder_tokenizer
 from modules.families.components import (
     LoadedModel,
@@ -27,7 +27,7 @@ from modules.families.components import (
     vae_source,
 )
 from modules.library.headers import Header, read_header
-from modules.prompts.chunks import CHUNK_SIZE, count
+from modules.prompts.chunks import CHUNK_SIZE
 from modules.sampling.spaces import Prediction, Space, space_from_alphas_cumprod, space_from_betas
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class StableDiffusion1:
     """The family ``sd15``."""
 
     id = "sd15"
+    name = "Stable Diffusion 1.x"
 
     def detect(self, header: Header) -> Variant | None:
         """Return the variant ``base`` for Stable Diffusion 1, whatever its widths and depth; None for anything else.
@@ -100,11 +101,13 @@ class StableDiffusion1:
             for prompt in prompts
         ]
 
-    def count_tokens(self, text: str) -> tuple[int, int]:
-        """Return the number of tokens of ``text`` and the room in its chunks; needs no model."""
-        tokenizer = clip_tokenizer()
-        pieces = clip_text.weighted(text, "Original")
-        return count(pieces, tokenizer.encode, comma_id=tokenizer.comma_id, size=CHUNK_SIZE)
+    def vocabulary(self, header: Header) -> Vocabulary:
+        """Return how the model of ``header`` counts a prompt: a folder may bring its own tokenizer."""
+        tokenizer = _tokenizer(header)
+        text_encoder = header.components.get("text_encoder")
+        positions = text_encoder.config.get("max_position_embeddings") if text_encoder else None
+        size = positions - 2 if isinstance(positions, int) and positions > 2 else CHUNK_SIZE
+        return Vocabulary(tokenizer.encode, tokenizer.comma_id, size)
 
     def call(self, model: Model, inputs: ModelInput) -> torch.Tensor:
         """Run the denoiser once; returns its raw output [rows, channels, height, width], on its device."""

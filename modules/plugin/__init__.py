@@ -18,23 +18,35 @@ from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.core.settings import Settings
+from modules.families.base import ModelInput
 from modules.plugin.params import NoParams, ParamInfo, param
 from modules.prompts.tags import Tag
+from modules.sampling.samplers import Denoised
 
 if TYPE_CHECKING:
     import torch
 
-    from modules.families.base import ModelInput
-    from modules.sampling.samplers import Denoised
+    from modules.runtime.patches import AttentionHook, Embedding, WeightDelta, low_rank
 
     ModelCall = Callable[[ModelInput], torch.Tensor]
     Denoise = Callable[[torch.Tensor, float], Denoised]
 
 __all__ = [
-    "Bridge", "Context", "DarkroomError", "FinishedPicture", "InvalidModel", "InvalidRequest", "ModelRef", "NoParams",
-    "NotFound", "ParamInfo", "Pass", "Picture", "Plan", "Plugin", "Request", "Segment", "Settings", "StepState", "Tag",
-    "param",
+    "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture", "InvalidModel",
+    "InvalidRequest", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass", "Picture", "Plan", "Plugin",
+    "Request", "Segment", "Settings", "StepState", "Tag", "WeightDelta", "low_rank", "param",
 ]
+
+# Importing these imports torch, which the page's process must not: import them inside the methods that use them.
+_PATCHES = ("AttentionHook", "Embedding", "WeightDelta", "low_rank")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PATCHES:
+        from modules.runtime import patches
+
+        return getattr(patches, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)
@@ -65,13 +77,7 @@ class Plugin:
     version: ClassVar[str] = ""
     Params: ClassVar[type] = NoParams
 
-    samplers: ClassVar[tuple[Any, ...]] = ()
-    schedules: ClassVar[tuple[Any, ...]] = ()
-    families: ClassVar[tuple[Any, ...]] = ()
-    upscalers: ClassVar[tuple[Any, ...]] = ()
     tags: ClassVar[tuple[str, ...]] = ()
-    tabs: ClassVar[tuple[Any, ...]] = ()
-    routes: ClassVar[tuple[Any, ...]] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context

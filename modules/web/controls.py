@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
 from modules.web.form import Field, Form
-
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|])")
 
 
 class Controls(Mapping[str, Any]):
@@ -80,7 +77,7 @@ def component(field: Field, **options: Any) -> Any:
     """Render the Gradio component that ``field`` describes."""
     common: dict[str, Any] = {
         "label": field.label, "value": shown_value(field, field.default), "elem_id": field.elem_id or None,
-        "info": _MARKDOWN.sub(r"\\\1", field.help) or None,
+        "info": field.help or None,
     } | options
     whole = isinstance(field.default, int)
     if field.kind == "slider":

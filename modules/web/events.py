@@ -9,10 +9,15 @@ import gradio as gr
 
 
 def quietly(event: Callable[..., Any], action: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Connect one event; ``options`` are Gradio's (``inputs``, ``outputs``, ``js``, ``trigger_mode``)."""
-    return event(action, queue=False, show_progress="hidden", api_visibility="private", **options)
+    """Connect one event; ``options`` are Gradio's (``inputs``, ``outputs``, ``js``, ``trigger_mode``).
+
+    Values come as the browser sends them: the form checks them, while Gradio would fail with a traceback at every
+    number that is still being typed.
+    """
+    return event(action, queue=False, show_progress="hidden", api_visibility="private", preprocess=False, **options)
 
 
 def listen(triggers: list[Any], action: Callable[..., Any], **options: Any) -> Any:
     """Connect several events to one action, as ``quietly`` does."""
-    return gr.on(triggers, action, queue=False, show_progress="hidden", api_visibility="private", **options)
+    return gr.on(triggers, action, queue=False, show_progress="hidden", api_visibility="private", preprocess=False,
+                 **options)

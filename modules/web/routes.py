@@ -22,7 +22,7 @@ from modules.web.pictures import FRESH, picture_of, picture_response, preview_re
 from modules.web.tabs import txt2img
 from modules.web.tabs.extensions import switch_extension
 from modules.web.tabs.pnginfo import read_picture
-from modules.web.tokens import count_tokens
+from modules.web.tokens import chosen_vocabulary, count_tokens
 from modules.web.views import extension_views, job_view, row_view
 
 ASSETS = Path(__file__).parent / "assets"
@@ -184,7 +184,10 @@ def _tool_routes(app: Any) -> APIRouter:
     @routes.post("/tokens")
     def tokens(texts: Annotated[dict[str, str], Body()]) -> Any:
         backtrack = app.settings.get().comma_padding_backtrack
-        return {name: count_tokens(text[:MAX_PROMPT_CHARACTERS], backtrack) for name, text in texts.items()}
+        vocabulary = chosen_vocabulary(app)
+        return {
+            name: count_tokens(text[:MAX_PROMPT_CHARACTERS], vocabulary, backtrack) for name, text in texts.items()
+        }
 
     @routes.post("/pnginfo")
     def pnginfo(picture: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> Any:

@@ -29,14 +29,13 @@ def serve(app: Any, flags: Flags) -> None:
     """
     listener = bind(access.host(flags), flags.port)
     port = listener.getsockname()[1]
-    site = Starting(lambda: asgi(app, flags), lambda: stop(server))
+    site = Starting(lambda: _started(app, flags), lambda: stop(server))
     config = uvicorn.Config(
         site, log_level="warning", timeout_keep_alive=flags.timeout_keep_alive, ssl_keyfile=flags.tls_keyfile or None,
         ssl_certfile=flags.tls_certfile or None, timeout_graceful_shutdown=2, proxy_headers=True, lifespan="on",
     )
     server = uvicorn.Server(config)
     say(f"Running on local URL:  {access.address(flags, port).rstrip('/')}")
-    app.start()
     try:
         if flags.share:
             threading.Thread(target=_share, args=(port,), name="share", daemon=True).start()
@@ -49,6 +48,13 @@ def serve(app: Any, flags: Flags) -> None:
         app.close()
     if site.failure is not None:
         raise site.failure
+
+
+def _started(app: Any, flags: Flags) -> Any:
+    """Build the application, then start the engine: importing torch beside gradio would delay the page by half."""
+    site = asgi(app, flags)
+    app.start()
+    return site
 
 
 def asgi(app: Any, flags: Flags) -> Any:

@@ -114,11 +114,11 @@ def test_emphasis_changes_the_conditioning_as_its_mode_says(tiny):
     torch.testing.assert_close(modes["Original"], expected * plain.mean() / expected.mean())
 
 
-def test_token_count_needs_no_model(tiny):
+def test_a_file_counts_with_clips_vocabulary_in_chunks_of_75(tmp_path, tiny):
     family, _ = tiny
-    assert family.count_tokens("a photo of a (cat:1.2)") == (5, 75)
-    assert family.count_tokens("") == (0, 75)
-    assert family.count_tokens("cat " * 76)[1] == 150
+    vocabulary = family.vocabulary(read_header(write_tiny_sd1(tmp_path / "tiny.safetensors")))
+    assert vocabulary.encode("a photo of a cat") == [320, 1125, 539, 320, 2368]
+    assert (vocabulary.comma_id, vocabulary.chunk_size) == (267, 75)
 
 
 def test_concat_goes_in_beside_the_latent(tmp_path, tiny):

@@ -123,14 +123,12 @@ def test_every_combination_becomes_a_request(host: Host) -> None:
     assert [part.prompt for part in hooks.expand(host.active(few), few)] == [part.prompt for part in parts[:5]]
 
 
-@pytest.mark.xfail(strict=True, reason="on_plan reads the texts of combinations as templates once more")
 def test_escaped_braces_of_a_combination_stay_braces(host: Host) -> None:
     request = ask(prompt=r"{a|b} \{c|d\}", combinatorial=True)
     part = hooks.expand(host.active(request), request)[0]
     assert prompts(host, part) == ["a {c|d}"] * 4
 
 
-@pytest.mark.xfail(strict=True, reason="expand does not hand the template on to the requests it makes")
 def test_the_template_of_a_combination_is_in_the_infotext(host: Host) -> None:
     request = ask(prompt="{a|b} cat", combinatorial=True)
     part = hooks.expand(host.active(request), request)[0]
