@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from modules.core.settings import setting_infos
 from modules.launcher.flags import ENVIRONMENT, FOLDERS, flag_infos
 from tests import architecture_rules as rules
 
@@ -173,6 +174,13 @@ def test_every_flag_is_read_somewhere():
     text = "\n".join(source.text for source in PRODUCT if source.path.name not in ("flags.py", "foreign_flags.py"))
     names = [name for name, info in flag_infos().items() if info.group not in (FOLDERS, ENVIRONMENT)]
     unread = [name for name in names if not re.search(rf"(flags\.|[\"']){name}\b", text)]
+    assert unread == []
+
+
+def test_every_setting_is_read_somewhere():
+    declared = ROOT / "modules" / "core" / "settings.py"
+    text = "\n".join(source.text for source in PRODUCT if ROOT / source.path != declared)
+    unread = [name for name in setting_infos() if not re.search(rf"(\.|[\"']){name}\b", text)]
     assert unread == []
 
 

@@ -106,6 +106,10 @@ class Settings:
                                step=0.01, per_picture=True, help="0 is the model's own.")
     rho: float = setting(0.0, "Rho", SAMPLING, infotext="Schedule rho", minimum=0.0, maximum=50.0, step=0.01,
                          per_picture=True, help="0 is the schedule's own.")
+    beta_dist_alpha: float = setting(0.6, "Beta schedule alpha", SAMPLING, infotext="Beta schedule alpha",
+                                     minimum=0.01, maximum=2.0, step=0.01, per_picture=True)
+    beta_dist_beta: float = setting(0.6, "Beta schedule beta", SAMPLING, infotext="Beta schedule beta", minimum=0.01,
+                                    maximum=2.0, step=0.01, per_picture=True)
     eta_noise_seed_delta: int = setting(0, "Eta noise seed delta", SAMPLING, infotext="ENSD", minimum=0,
                                         maximum=2**32 - 1, step=1, per_picture=True,
                                         help="31337 makes ancestral samplers agree with NovelAI.")

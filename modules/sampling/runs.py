@@ -55,6 +55,7 @@ def prepare(sampler: Sampler, schedule: str | Schedule, steps: int, space: Space
     chosen = _resolved(sampler, schedule)
     if sampler.kind == "timesteps":
         return _timestep_run(sampler, steps, space, settings)
+    space = sampler.grid(space)
     sigmas = _scheduled(sampler, chosen, steps, space, settings)
     start = space.norm(sigmas[0]) if settings.sgm_noise_multiplier else sigmas[0]
     return Run(sampler, chosen, space, steps, sigmas, space.alpha(sigmas[0]), start, 1.0, _positive_range(sigmas),
@@ -94,10 +95,10 @@ def truncate_to(run: Run, t_enc: int) -> Run:
 
 def model_calls(run: Run) -> int:
     """Return how many model calls ``run`` makes; a last step to sigma 0 is a single one."""
-    steps = len(run.sigmas) - 1
-    if steps < 1 or not run.sampler.second_order:
-        return max(steps, 0)
-    return 2 * steps - (1 if run.sigmas[-1] == 0 else 0)
+    if run.sampler.count:
+        return run.sampler.count(run.sigmas, run.space)
+    steps, each = len(run.sigmas) - 1, run.sampler.calls_per_step
+    return steps * each - (each - 1 if steps and run.sigmas[-1] == 0 else 0)
 
 
 def _resolved(sampler: Sampler, schedule: str | Schedule) -> Schedule:
@@ -108,8 +109,10 @@ def _resolved(sampler: Sampler, schedule: str | Schedule) -> Schedule:
 def _scheduled(sampler: Sampler, schedule: Schedule, steps: int, space: Space, settings: Settings) -> Sigmas:
     discard = sampler.discard_penultimate or settings.always_discard_next_to_last_sigma
     sigmas = schedule_sigmas(schedule, steps + discard, space, sigma_min=settings.sigma_min,
-                             sigma_max=settings.sigma_max, rho=settings.rho)
-    return (*sigmas[:-2], sigmas[-1]) if discard else sigmas
+                             sigma_max=settings.sigma_max, rho=settings.rho,
+                             options=_values(schedule.settings, settings))
+    sigmas = (*sigmas[:-2], sigmas[-1]) if discard else sigmas
+    return (*sigmas[:-1], settings.sigma_min or space.sigma_min) if sampler.kind == "ends" else sigmas
 
 
 def _sample_options(sampler: Sampler, settings: Settings) -> Mapping[str, Any]:

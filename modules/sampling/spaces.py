@@ -7,6 +7,7 @@ so latents may be tensors or arrays.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from bisect import bisect_right
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Prediction = Literal["epsilon", "v_prediction", "flow"]
+Published = Literal["sd1", "sdxl"]
 
 FLOW_TIMESTEPS = 1000
 
@@ -23,11 +25,15 @@ class Space:
     """A model's noise levels and prediction.
 
     ``sigmas`` ascends strictly, one level per training timestep (1000 for Stable Diffusion), all above 0 and for
-    ``flow`` at most 1. Raises ``ValueError`` where it does not.
+    ``flow`` at most 1. Raises ``ValueError`` where it does not. ``published`` names the model for which schedules
+    were optimised and published that fit this one. ``stride`` is how many training timesteps lie from one level to
+    the next.
     """
 
     sigmas: tuple[float, ...]
     prediction: Prediction = "epsilon"
+    published: Published = "sd1"
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.prediction not in get_args(Prediction):
@@ -104,8 +110,20 @@ class Space:
         return math.exp((1 - weight) * math.log(self.sigmas[low]) + weight * math.log(self.sigmas[low + 1]))
 
     def timestep(self, sigma: float) -> float:
-        """Return what the network is told about ``sigma``: its place in the table, or 1000 sigma for flow."""
-        return sigma * FLOW_TIMESTEPS if self.prediction == "flow" else self.sigma_to_t(sigma)
+        """Return what the network is told about ``sigma``: its place in the table, or 1000 sigma for flow.
+
+        Of a thinned table it is the training timestep of the nearest level.
+        """
+        if self.prediction == "flow":
+            return sigma * FLOW_TIMESTEPS
+        if self.stride == 1:
+            return self.sigma_to_t(sigma)
+        return math.floor(self.sigma_to_t(sigma) + 0.5) * self.stride + self.stride - 1.0
+
+    def thinned(self, stride: int) -> Space:
+        """Return this space with every ``stride``-th level of its table alone, the highest among them."""
+        kept = self.sigmas[(len(self.sigmas) - 1) % stride :: stride]
+        return dataclasses.replace(self, sigmas=kept, stride=self.stride * stride)
 
     def add_noise(self, x0: Any, noise: Any, sigma: float) -> Any:
         """Return the noisy latent ``alpha(sigma) * x0 + sigma * noise``; same shape and type as its inputs."""

@@ -41,7 +41,7 @@ def predictor(variant: str, z: float, nodes: Sequence[float]) -> Weights:
     scale = _step_function(variant, z)
     if len(nodes) == 1:
         return (0.5 * scale / nodes[0],)
-    return _matched(z, nodes, scale)
+    return matched(z, nodes, scale)
 
 
 def corrector(variant: str, z: float, nodes: Sequence[float]) -> Weights:
@@ -55,7 +55,7 @@ def corrector(variant: str, z: float, nodes: Sequence[float]) -> Weights:
     scale = _step_function(variant, z)
     if not nodes:
         return (0.5 * scale,)
-    return _matched(z, complete, scale)
+    return matched(z, complete, scale)
 
 
 def _step_function(variant: str, z: float) -> float:
@@ -63,8 +63,12 @@ def _step_function(variant: str, z: float) -> float:
     return z if variant == "bh1" else math.expm1(z)
 
 
-def _matched(z: float, nodes: Sequence[float], scale: float) -> Weights:
-    """Equation 9: sum_i a_i r_i^(k-1) B = k! z phi_(k+1)(z) for k = 1 ... n, over r_i to weigh plain differences."""
+def matched(z: float, nodes: Sequence[float], scale: float) -> Weights:
+    """Return weights of the differences at ``nodes`` that integrate polynomials through them exactly.
+
+    Equation 9: sum_i a_i r_i^(k-1) B = k! z phi_(k+1)(z) for k = 1 ... n, over r_i to weigh plain differences;
+    ``scale`` is B, on which the result depends by rounding only.
+    """
     count = len(nodes)
     powers = np.vander(np.asarray(nodes, dtype=np.float64), count, increasing=True).T
     moments = [math.factorial(k) * z * phi(k + 1, z) / scale for k in range(1, count + 1)]

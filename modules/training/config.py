@@ -98,6 +98,7 @@ class DiffusionConfig:
     autoencoder never saw. ``draws`` compositions of each are cached as latents, with ``wordings`` captions each.
     ``grid`` prompts are drawn as it goes. ``prediction`` is ``epsilon`` or ``v_prediction``;
     ``zero_snr`` rescales the betas so that the last step is pure noise (Lin et al. 2023, algorithm 1).
+    Before, the text encoder alone learns for ``text_warmup`` steps what its captions look like on average.
     The loss weighs the error of the clean latent by the signal-to-noise ratio clamped to ``snr_range``.
     """
 
@@ -117,7 +118,9 @@ class DiffusionConfig:
     text_heads: int = 4
     vocabulary: int = 2048
     positions: int = 32
-    text_lr_scale: float = 1.0
+    text_lr_scale: float = 0.3
+    text_warmup: int = 2000
+    text_warmup_batch: int = 128
     prediction: str = "v_prediction"
     zero_snr: bool = False
     beta_start: float = 0.00085

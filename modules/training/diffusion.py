@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modules.training import losses, noise, sample
+from modules.training import losses, noise, sample, warm_up
 from modules.training.config import DiffusionConfig
 from modules.training.denoiser import Denoiser
 from modules.training.grids import save_grid
@@ -40,7 +40,16 @@ class DiffusionStage:
             ],
             loop,
         )
-        self.average = Average(model, loop.ema, torch.device("cpu") if loop.ema_on_cpu else None)
+        self.average = self.fresh_average()
+
+    def warm_up(self) -> None:
+        """Let the text encoder learn what its captions look like on average, before the first step."""
+        warm_up.teach(self.model, self.cache, self.config, self.device)
+        self.average = self.fresh_average()
+
+    def fresh_average(self) -> Average:
+        """Return an average that starts at the weights as they are."""
+        return Average(self.model, self.config.loop.ema, torch.device("cpu") if self.config.loop.ema_on_cpu else None)
 
     def step(self, number: int) -> dict[str, torch.Tensor]:
         """Run one optimizer step; returns the weighted loss, averaged over its parts."""

@@ -139,6 +139,8 @@ def train_diffusion(config: TrainingConfig, space: Workspace) -> bool:
     stage = diffusion.DiffusionStage(
         wanted, model, cache, prompts, lambda found: sample.decode(vae, found), space.device, folder
     )
+    if space.start is None and not checkpoint.checkpoints(folder):
+        stage.warm_up()
     return loop.run(stage, wanted.loop, folder, space.limits("diffusion"))
 
 

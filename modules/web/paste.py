@@ -34,13 +34,13 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
             fields.pop(name, None)
     model, problems = _model(str(fields.pop("model", "")), app)
     overrides = {name: value for name, value in found.settings.items() if value != getattr(settings, name)}
-    vae = fields.pop("vae", settings.sd_vae)
-    if vae != settings.sd_vae:
+    vae, missing = _vae(str(fields.pop("vae", "")), app)
+    if vae:
         overrides["sd_vae"] = vae
     values = written(form, fields, {})
     if found.settings:
         values[OVERRIDES] = write_overrides(overrides, model)
-    return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems))
+    return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems, *missing))
 
 
 def plugin_values(form: Form, extras: Mapping[str, str], host: Any) -> dict[str, Any]:
@@ -71,6 +71,17 @@ def _model(text: str, app: Any) -> tuple[str, tuple[str, ...]]:
     except NotFound:
         return "", (f"The model {text} is not here; the chosen one is used.",)
     return ("" if wanted.path == current.path else wanted.title), ()
+
+
+def _vae(text: str, app: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the VAE to override the chosen one with, empty for none, and what to say."""
+    if text in ("", app.settings.get().sd_vae):
+        return "", ()
+    try:
+        app.library.find_vae(text)
+    except NotFound:
+        return "", (f"The VAE {text} is not here; the chosen one is used.",)
+    return text, ()
 
 
 def _from_text(field: Any, text: str | None) -> Any:

@@ -40,6 +40,7 @@ def wire(controls: Controls, app: Any, page: Any) -> None:
         return list(lists(app).values())
 
     def refresh() -> Any:
+        keep_checkpoint(app)
         app.refresh()
         return show()
 
@@ -64,6 +65,13 @@ def lists(app: Any) -> dict[str, Any]:
         "sd_model_checkpoint": gr.update(choices=checkpoints, value=spelled(chosen, checkpoints)),
         "sd_vae": gr.update(choices=vaes, value=settings.sd_vae),
     }
+
+
+def keep_checkpoint(app: Any) -> None:
+    """Choose the checkpoint in use, the first where none was ever chosen, so that new files do not displace it."""
+    checkpoints = app.library.checkpoints()
+    if checkpoints and not app.settings.get().sd_model_checkpoint:
+        app.settings.update({"sd_model_checkpoint": checkpoints[0].title})
 
 
 def spelled(chosen: str, titles: list[str]) -> str:

@@ -75,7 +75,8 @@ def test_the_gallery_finds_a_picture_and_sends_it_to_txt2img(open_page, site) ->
     expect(page.locator("#txt2img_steps input[type=number]")).to_have_value("3")
 
 
-def test_nothing_is_wider_than_a_phone(open_page) -> None:
+def test_nothing_is_wider_than_a_phone(open_page, site) -> None:
+    site.app.wait(site.app.submit(Request(prompt="many " * 40, steps=1, width=64, height=64, batch_count=8)).id, 5)
     page = open_page({"width": 390, "height": 844}, has_touch=True)
     box = page.locator("#txt2img_generate").bounding_box()
     assert box["y"] + box["height"] <= 844 and box["height"] >= 44

@@ -92,12 +92,38 @@ def test_bad_input_and_a_failed_job_are_explained(open_page) -> None:
     page = open_page()
     page.fill(SEED, "soon")
     page.click("#txt2img_generate")
-    expect(page.locator(".toast.error")).to_contain_text("Seed")
+    expect(page.locator("darkroom-results .failure")).to_contain_text("Seed")
     page.fill(SEED, "1")
     page.fill(PROMPT, "something impossible")
     page.click("#txt2img_generate")
     expect(page.locator("darkroom-results .failure")).to_contain_text("2 GiB are free")
     expect(page.locator("darkroom-results .failure")).to_contain_text("Make it smaller.")
+
+
+def test_a_number_may_be_typed_through_values_that_are_not_allowed(open_page) -> None:
+    page = open_page()
+    page.click(WIDTH)
+    page.keyboard.press("Control+A")
+    page.keyboard.type("128", delay=150)
+    page.keyboard.press("Tab")
+    expect(page.locator(WIDTH)).to_have_value("128")
+
+
+def test_an_interrupted_job_says_so_and_leaves_the_last_pictures(open_page, site) -> None:
+    page = open_page()
+    page.fill(STEPS, "1")
+    page.fill(PROMPT, "a first one")
+    page.click("#txt2img_generate")
+    expect(page.locator("#html_info_txt2img")).to_contain_text("a first one")
+    site.engine.seconds_per_step = 0.2
+    page.fill(STEPS, "150")
+    page.click("#txt2img_generate")
+    expect(page.locator(f"{PROGRESS} .state")).to_contain_text("step")
+    page.click("#txt2img_interrupt")
+    for _ in range(2):
+        expect(page.locator(".warnings")).to_contain_text("Interrupted before a picture was finished.")
+        expect(page.locator("#html_info_txt2img")).to_contain_text("a first one")
+        show(page, site.url)
 
 
 def test_generation_parameters_are_read_from_the_prompt(open_page) -> None:

@@ -103,7 +103,7 @@ def config():
         DiffusionConfig(
             loop_config(), CaptionConfig(placed=0.5), draws=3, wordings=2, block_out_channels=(32, 32),
             attention=(False, True), heads=2, text_width=32, text_layers=1, text_heads=2, vocabulary=560, positions=24,
-            sample_steps=2, grid=("red circle", "a blue square"),
+            sample_steps=2, text_warmup=3, text_warmup_batch=4, grid=("red circle", "a blue square"),
         ),
     )
 

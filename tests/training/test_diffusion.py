@@ -68,6 +68,14 @@ def test_resuming_is_exact(config, cache, tmp_path):
         assert torch.equal(value, rest.average.weights[name])
 
 
+def test_the_run_keeps_to_its_precision(config, cache, tmp_path):
+    exact, half = (
+        float(stage(config, cache, tmp_path, loop=loop_config(precision=precision)).step(0)["loss"])
+        for precision in ("fp32", "bf16")
+    )
+    assert half == pytest.approx(exact, rel=0.05) and half != exact
+
+
 def test_captions_are_dropped_at_the_rate_asked_for(config, cache, tmp_path, source):
     trainer = stage(config, cache, tmp_path, dropout=0.3)
     latents, tokens = trainer.batch(2000, source)

@@ -28,6 +28,7 @@ text_layers = 1
 text_heads = 2
 vocabulary = 520
 positions = 16
+text_warmup = 3
 """
 
 

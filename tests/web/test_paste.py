@@ -67,6 +67,16 @@ def test_a_model_that_is_here_becomes_an_override_unless_it_is_chosen(app) -> No
     assert chosen.values[OVERRIDES] == ()
 
 
+def test_a_vae_that_is_here_becomes_an_override_and_another_is_reported(app) -> None:
+    app.folders.vae[0].mkdir(parents=True)
+    (app.folders.vae[0] / "soft.safetensors").write_bytes(b"y")
+    app.refresh()
+    here, missing = (paste(form(app), f"a\nSteps: 20, Sampler: Euler, Seed: 1, VAE: {name}, RNG: CPU", app)
+                     for name in ("soft.safetensors", "gone.safetensors"))
+    assert here.values[OVERRIDES] == ("VAE: soft.safetensors",) and here.problems == ()
+    assert missing.values[OVERRIDES] == () and "gone.safetensors is not here" in missing.problems[0]
+
+
 def test_text_without_parameters_is_a_prompt_and_changes_nothing_else(app) -> None:
     assert set(paste(form(app), "just words", app).values) <= {"prompt", "negative_prompt", "demo/strength",
                                                                "demo/enabled"}

@@ -50,7 +50,7 @@ export function toast(message, hint = "", kind = "error") {
   const close = () => item.remove();
   item.querySelector("button").addEventListener("click", close);
   list.append(item);
-  setTimeout(close, kind === "error" ? 12000 : 4000);
+  setTimeout(close, kind === "error" ? 12000 : 6000);
 }
 
 export function complain(error) {

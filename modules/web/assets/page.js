@@ -14,7 +14,7 @@ const TITLES = ".tool, #txt2img_interrupt, #txt2img_skip";
 window.darkroom = {
   submitted,
   count,
-  refresh: () => session.panel?.refresh(),
+  refresh: () => { session.panel?.fail(null); session.panel?.refresh(); },
   infotext: () => session.panel?.current()?.infotext || "",
   pasted: (answer) => answer.pasted.forEach((problem) => toast(problem, "", "note")),
   seed,

@@ -30,6 +30,8 @@ class PngInfo extends HTMLElement {
     image.hidden = false;
     this.querySelector(".drop .hint").hidden = true;
     const answer = await attempt(async () => call("pnginfo", await file.arrayBuffer(), true));
+    image.hidden = !answer;
+    this.querySelector(".drop .hint").hidden = Boolean(answer);
     this.infotext = answer?.infotext || "";
     this.querySelector(".infotext").innerHTML = infotextHtml(this.infotext)
       || `<p class="hint">${answer ? "This picture carries no generation parameters." : "This file could not be read as a picture."}</p>`;

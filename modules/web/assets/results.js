@@ -18,12 +18,14 @@ class Results extends HTMLElement {
     this.selected = this.selected || 0;
     this.visibility = () => (document.hidden ? this.unfollow() : this.refresh());
     document.addEventListener("visibilitychange", this.visibility);
+    window.addEventListener("focus", this.visibility);
     this.refresh();
   }
 
   disconnectedCallback() {
     this.unfollow();
     document.removeEventListener("visibilitychange", this.visibility);
+    window.removeEventListener("focus", this.visibility);
     if (session.panel === this) session.panel = null;
   }
 
@@ -178,6 +180,14 @@ class Results extends HTMLElement {
     list.innerHTML = notes.map((warning) => `<li>${text(warning)}</li>`).join("");
   }
 
+  // Returns whether the reason of a refused request is in sight here.
+  explain(failure) {
+    if (!this.part(".no-model").hidden) return false;
+    this.fail(failure);
+    const place = this.part(".failure").getBoundingClientRect();
+    return place.height > 0 && place.top >= 0 && place.bottom <= window.innerHeight;
+  }
+
   fail(failure) {
     const panel = this.part(".failure");
     panel.hidden = !failure;
@@ -269,8 +279,7 @@ export function infotextHtml(infotext) {
 
 export function submitted(answer) {
   if (answer.message) {
-    complain(answer);
-    session.panel?.fail(answer);
+    if (!session.panel?.explain(answer)) complain(answer);
     return;
   }
   document.getElementById("toasts")?.replaceChildren();

@@ -6,10 +6,11 @@ from typing import Any
 
 from modules.core.errors import NotFound
 from modules.web.controls import markup
+from modules.web.tabs import Tab
 from modules.web.views import extension_views
 
 
-def build() -> None:
+def build(app: Any) -> None:
     """Lay the tab out; its element asks for the list itself."""
     markup("<darkroom-extensions></darkroom-extensions>", elem_id="extensions_panel")
 
@@ -21,3 +22,6 @@ def switch_extension(app: Any, extension_id: str, enabled: bool) -> list[dict[st
     others = tuple(name for name in app.settings.get().disabled_extensions if name != extension_id)
     app.settings.update({"disabled_extensions": others if enabled else (*others, extension_id)})
     return extension_views(app)
+
+
+ENTRY = Tab("extensions", "Extensions", build)

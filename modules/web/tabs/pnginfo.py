@@ -6,11 +6,12 @@ from typing import Any
 
 from modules.core.errors import InvalidRequest
 from modules.web.controls import markup
+from modules.web.tabs import Tab
 
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
 
-def build() -> None:
+def build(app: Any) -> None:
     """Lay the tab out; its element sends the picture as it is, so that nothing of its metadata is lost."""
     markup("<darkroom-pnginfo></darkroom-pnginfo>", elem_id="pnginfo_panel")
 
@@ -28,3 +29,6 @@ def read_picture(picture: bytes) -> dict[str, Any]:
         raise InvalidRequest("The picture is larger than 256 MB.")
     info = read_image_info(picture)
     return {"infotext": info.infotext, "items": {name: str(value) for name, value in info.items.items()}}
+
+
+ENTRY = Tab("pnginfo", "PNG Info", build)

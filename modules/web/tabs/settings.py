@@ -17,6 +17,7 @@ from modules.web.answers import failure_view
 from modules.web.controls import Controls, markup
 from modules.web.events import quietly
 from modules.web.form import Form, setting_fields, to_storage, value_of, with_choices
+from modules.web.tabs import Tab
 
 HIDDEN = (*quicksettings.NAMES, "disabled_extensions")
 
@@ -29,7 +30,7 @@ def form() -> Form:
     )
 
 
-def build() -> Controls:
+def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
     fields, infos = form(), setting_infos()
     controls = Controls(fields)
@@ -51,7 +52,7 @@ def build() -> Controls:
     return controls
 
 
-def wire(controls: Controls, app: Any, tab: Any) -> None:
+def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     """Connect the tab: it shows the settings in force when it opens, and Apply saves what differs."""
     def show() -> Any:
         settings = app.settings.get()
@@ -89,3 +90,6 @@ def _anchor(section: str) -> str:
 def _contents(sections: Mapping[str, Any]) -> str:
     links = "".join(f'<a href="#{_anchor(section)}">{section}</a>' for section in sections)
     return f'<nav aria-label="Sections">{links}</nav>'
+
+
+ENTRY = Tab("settings", "Settings", build, wire)

@@ -27,6 +27,7 @@ from modules.web.form import (
     with_choices,
 )
 from modules.web.paste import paste
+from modules.web.tabs import Tab
 
 TAB = "txt2img"
 PROMPT_HINT = "Prompt (Ctrl+Enter generates, Alt+Enter skips, Esc interrupts)"
@@ -230,3 +231,6 @@ def _wire_scripts(controls: Controls, store: Callable[..., None]) -> None:
     counted = [controls["prompt"], controls["negative_prompt"]]
     for control in counted:
         quietly(control.change, inputs=counted, js="(prompt, negative) => window.darkroom.count(prompt, negative)")
+
+
+ENTRY = Tab(TAB, "txt2img", build, wire)
