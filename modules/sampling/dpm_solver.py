@@ -26,7 +26,7 @@ from modules.sampling.steps import (
 FIRST_STEP, ACCEPTED, ENOUGH = 0.05, 0.81, 1e-5
 MAX_ATTEMPTS = 1000
 # What the adaptive solver needs for a unit of log sigma, at its default tolerance; only progress depends on it.
-CALLS_PER_UNIT = 12
+CALLS_PER_UNIT = 10
 
 
 def dpm_fast(

@@ -1,9 +1,16 @@
-"""How conditional and unconditional predictions are combined; on tensors or arrays alike."""
+"""How conditional and unconditional predictions are combined.
+
+``classifier_free`` and ``compose`` take tensors or arrays alike; the others take tensors [pictures, ...] of any
+floating type and treat each picture by itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+TINY = 1e-8
 
 
 def classifier_free(cond: Any, uncond: Any, scale: float) -> Any:
@@ -28,3 +35,93 @@ def compose(conds: Sequence[tuple[Any, float]], uncond: Any, scale: float) -> An
 def needs_uncond(scale: float, weights: Sequence[float] = (1.0,)) -> bool:
     """Return whether the unconditional prediction has any weight, ``1 - scale * sum of weights``, in the result."""
     return scale * sum(weights) != 1.0
+
+
+def rescaled(guided: Any, cond: Any, share: float) -> Any:
+    """Return ``guided`` with, to a ``share`` of 0 to 1, the standard deviation of ``cond`` in each picture.
+
+    Lin et al. 2023 (Common Diffusion Noise Schedules and Sample Steps are Flawed), equations 15 and 16; meant for
+    what the network predicts, noise or velocity.
+    """
+    matched = guided * (_deviation(cond) / _deviation(guided))
+    return matched * share + guided * (1 - share)
+
+
+def dynamically_thresholded(x0: Any, percentile: float, lowest: float = 1.0) -> Any:
+    """Return clean pictures cut off at a percentile (0 to 1) of their magnitudes, and divided by it.
+
+    Saharia et al. 2022 (Imagen), section 2.3 and appendix A.32; nothing changes below ``lowest``, the range of the
+    data.
+    """
+    limit = x0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=lowest)
+    limit = limit.reshape(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-limit, limit) / limit
+
+
+def mimicked(cond: Any, uncond: Any, scale: float, mimic_scale: float, percentile: float = 1.0) -> Any:
+    """Return guidance of ``scale`` brought, channel by channel, into the range that guidance of ``mimic_scale`` has.
+
+    The dynamic thresholding of sd-dynamic-thresholding with its defaults: around each channel's mean, magnitudes
+    beyond the ``percentile`` (0 to 1; or the range to mimic, if that is wider) are cut off and the rest is scaled
+    down. Predictions are [pictures, channels, ...].
+    """
+    full, mimic = (compose([(cond, 1.0)], uncond, factor).flatten(2) for factor in (scale, mimic_scale))
+    mean = full.mean(dim=2, keepdim=True)
+    centred = full - mean
+    wanted = (mimic - mimic.mean(dim=2, keepdim=True)).abs().amax(dim=2, keepdim=True)
+    present = centred.abs().quantile(percentile, dim=2, keepdim=True)
+    limit = present.maximum(wanted)
+    return (centred.clamp(-limit, limit) / limit * wanted + mean).reshape(cond.shape)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """How adaptive projected guidance changes the direction from ``uncond`` to ``cond``.
+
+    ``eta`` is the share that is kept of its part along ``cond``, ``threshold`` the largest norm that it may have in
+    a picture (0 for any), ``momentum`` (negative as a rule) the factor of its average over earlier calls.
+    """
+
+    eta: float = 0.0
+    threshold: float = 0.0
+    momentum: float = 0.0
+
+
+def projected(
+    cond: Any, uncond: Any, scale: float, projection: Projection, average: Any = None
+) -> tuple[Any, Any]:
+    """Return adaptive projected guidance and the average to hand to the next call (None to the first).
+
+    Sadat et al. 2024 (Eliminating Oversaturation and Artifacts of High Guidance Scales), algorithm 1, for clean
+    latents; with ``eta`` 1 and the other fields 0 it is classifier-free guidance.
+    """
+    average = cond - uncond + (0 if average is None else average * projection.momentum)
+    direction = average
+    if projection.threshold > 0:
+        direction = direction * (projection.threshold / _norm(direction)).clamp(max=1.0)
+    along = cond * (_dot(direction, cond) / _dot(cond, cond))
+    return cond + (direction - along + along * projection.eta) * (scale - 1), average
+
+
+def zero_star(cond: Any, uncond: Any, scale: float, *, start: bool = False) -> Any:
+    """Return CFG-Zero*: guidance from ``uncond`` times the factor that brings it nearest to ``cond``.
+
+    Fan et al. 2025, equations 10 and 11, for velocities; nothing at all where ``start``, the first steps of a run
+    (zero-init).
+    """
+    if start:
+        return cond * 0.0
+    nearest = uncond * (_dot(cond, uncond) / (_dot(uncond, uncond) + TINY))
+    return classifier_free(cond, nearest, scale)
+
+
+def _dot(one: Any, other: Any) -> Any:
+    return (one * other).sum(dim=tuple(range(1, one.ndim)), keepdim=True)
+
+
+def _norm(direction: Any) -> Any:
+    return _dot(direction, direction).sqrt()
+
+
+def _deviation(prediction: Any) -> Any:
+    return prediction.std(dim=tuple(range(1, prediction.ndim)), keepdim=True)

@@ -27,7 +27,8 @@ from modules.web.views import extension_views, job_view, row_view
 
 ASSETS = Path(__file__).parent / "assets"
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
-HISTORY = 100
+ACTIVE = (RUNNING, QUEUED)
+HISTORY, SHOWN_ACTIVE = 100, 1000
 
 
 def router(app: Any) -> APIRouter:
@@ -71,11 +72,13 @@ def _session_routes(app: Any) -> APIRouter:
         one that has left pictures.
         """
         settings = app.settings.get()
-        own = [job for job in app.jobs(owner=owner_of(request), limit=HISTORY) if job.origin == "page"]
-        ended = [job for job in own if job.state in ENDED]
+        active, ended = (
+            [job for job in app.jobs(owner=owner_of(request), states=states, limit=limit) if job.origin == "page"]
+            for states, limit in ((ACTIVE, SHOWN_ACTIVE), (ENDED, HISTORY)))
         last, shown = next(iter(ended), None), next((job for job in ended if job.images), None)
         return _fresh({
-            "active": [job_view(job) for job in own if job.state not in ENDED],
+            "active": [job_view(job) for job in active],
+            "paused": app.paused,
             "last": job_view(last) if last else None,
             "pictures": job_view(shown) if shown else None,
             "models": len(app.library.checkpoints()),
@@ -132,12 +135,12 @@ def _queue_routes(app: Any) -> APIRouter:
 
     @routes.get("")
     def queue() -> Any:
-        jobs = app.jobs(limit=HISTORY)
+        active = app.jobs(states=ACTIVE, limit=SHOWN_ACTIVE)
         return _fresh({
             "paused": app.paused,
-            "running": [row_view(job) for job in jobs if job.state == RUNNING],
-            "queued": [row_view(job) for job in jobs if job.state == QUEUED],
-            "ended": [row_view(job) for job in jobs if job.state in ENDED],
+            "running": [row_view(job) for job in active if job.state == RUNNING],
+            "queued": [row_view(job) for job in active if job.state == QUEUED],
+            "ended": [row_view(job) for job in app.jobs(states=ENDED, limit=HISTORY)],
         })
 
     actions = {"pause": app.pause, "resume": app.resume, "skip": app.skip, "interrupt": app.interrupt,

@@ -68,6 +68,19 @@ def test_every_field_is_there_after_a_reload_and_in_another_window(open_page, si
         expect(other.locator("#txt2img_scheduler input")).to_have_value("Exponential")
 
 
+def test_a_pasted_prompt_is_still_there_after_another_tab(open_page, site) -> None:
+    page = open_page()
+    page.fill(PROMPT, "typed")
+    page.eval_on_selector(PROMPT, "box => { box.focus(); box.select(); }")
+    page.keyboard.insert_text("pasted")
+    page.get_by_role("tab", name="Settings").click()
+    page.get_by_role("tab", name="txt2img").click()
+    expect(page.locator(PROMPT)).to_have_value("pasted")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(300)
+    assert site.app.forms.load("", "txt2img")["prompt"] == "pasted"
+
+
 def test_a_batch_can_be_looked_through_in_full_screen_and_its_seeds_used_again(open_page) -> None:
     page = open_page()
     page.fill("#txt2img_batch_count input[type=number]", "3")

@@ -82,6 +82,16 @@ def test_the_session_keeps_the_last_pictures_when_a_job_without_any_ended_after_
     assert (answer["last"]["id"], answer["pictures"]["id"]) == (stopped.id, done.id)
 
 
+def test_a_long_queue_hides_neither_its_end_nor_the_last_pictures(client, app) -> None:
+    done = app.wait(app.submit(SMALL).id, 5)
+    app.pause()
+    waiting = [app.submit(SMALL).id for _ in range(105)]
+    session, queue = (client.get(f"/darkroom/page/{name}").json() for name in ("session", "queue"))
+    assert [job["id"] for job in session["active"]] == [job["id"] for job in queue["queued"]] == waiting
+    assert session["pictures"]["id"] == queue["ended"][0]["id"] == done.id
+    assert session["paused"] is True
+
+
 def test_pictures_come_whole_small_and_together(client, app) -> None:
     job = app.wait(app.submit(Request(prompt="a", steps=1, width=128, height=64, batch_count=2)).id, 5)
     whole = client.get(f"/darkroom/page/jobs/{job.id}/pictures/0")

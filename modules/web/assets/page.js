@@ -65,6 +65,28 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("drop", droppedPicture, true);
 
+// Whatever is typed, pasted, cut or undone in the form is stored on the server shortly after.
+let keeping = 0;
+
+function keep() {
+  if (keeping && document.getElementById("txt2img_prompt")) press("txt2img_keep");
+  clearTimeout(keeping);
+  keeping = 0;
+}
+
+document.addEventListener("input", (event) => {
+  if (!event.target.closest("#txt2img_toprow, #txt2img_body")) return;
+  clearTimeout(keeping);
+  keeping = setTimeout(keep, 100);
+});
+
+document.addEventListener("pointerdown", keep, true);
+
+// The thumbnail of a picture that was deleted since.
+document.addEventListener("error", (event) => {
+  event.target.closest?.(".thumb, .strip button")?.setAttribute("hidden", "");
+}, true);
+
 function switchTheme() {
   const page = new URL(location.href);
   page.searchParams.set("__theme", document.body.classList.contains("dark") ? "light" : "dark");

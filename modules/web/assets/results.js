@@ -261,6 +261,7 @@ function ordered(images) {
 function stateText(job, percent, waiting) {
   const progress = job.progress || {};
   const queue = waiting > 0 ? ` · ${waiting} more in the queue` : "";
+  if (job.state === "queued" && session.settings.paused) return `The queue is paused: press Resume in the tab Queue${queue}`;
   if (job.state === "queued") return PHASES.queued + queue;
   const parts = [];
   if (progress.phase) parts.push(progress.phase);

@@ -92,7 +92,10 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     """Connect the tab: every change is stored, the buttons act, the stored form is shown when the tab opens."""
     store, restore = _store(controls, app), _restore(controls, app)
     everything, outputs = controls.inputs(), controls.outputs()
-    listen([control.input for control in outputs], store, inputs=everything, trigger_mode="always_last")
+    keep = gr.Button(visible="hidden", elem_id="txt2img_keep")
+    # Gradio's own event of a text box leaves out what is pasted, cut, deleted or undone: the page presses ``keep``.
+    changes = [controls[field.name].input for field in controls.form if field.kind not in ("text", "seed")]
+    listen([keep.click, *changes], store, inputs=everything, trigger_mode="always_last")
     again = gr.Button(visible="hidden", elem_id="txt2img_reload")
     for event in (page.load, tab.select, again.click):
         quietly(event, restore, outputs=outputs)
