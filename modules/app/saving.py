@@ -101,7 +101,8 @@ class Saver:
         request = self._run.request
         parameters = with_hashes(picture, self._hash)
         text = infotext.format(picture.prompt, picture.negative_prompt, parameters)
-        spool = not (request.save_images and request.settings.samples_save)
+        wanted = picture.complete or request.settings.save_incomplete_images
+        spool = not (request.save_images and request.settings.samples_save and wanted)
         target = Target(facts(request, picture, parameters), request.kind, PICTURE, spool)
         path = self._storage.outputs.save(picture.image, text, target, request.settings)
         return SavedImage(str(path), PICTURE, picture.image.width, picture.image.height, picture.seed, text,

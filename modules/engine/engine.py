@@ -86,7 +86,7 @@ class Engine:
         try:
             latents = sampling.run()
         except (Interrupted, Skipped):
-            if work.plan.request.settings.save_incomplete_images and sampling.last is not None:
+            if sampling.last is not None:
                 self._hand_over(work, sampling.loaded, sampling.last, complete=False)
             raise
         return self._hand_over(work, sampling.loaded, latents, complete=True)

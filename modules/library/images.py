@@ -68,7 +68,9 @@ def read_image_info(source: str | Path | bytes) -> ImageInfo:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _info(image)
     except _BROKEN as error:
-        raise InvalidRequest(f"The picture cannot be read: {str(error)[:200] or 'it is damaged'}.",
+        # PIL's own words for what is no picture name an object in memory.
+        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)[:200] or "it is damaged"
+        raise InvalidRequest(f"The picture cannot be read: {reason}.",
                              "PNG, JPEG, WebP, AVIF and GIF are understood.") from error
 
 

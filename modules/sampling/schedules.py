@@ -175,7 +175,9 @@ def near_matches(wanted: str, labels: list[str]) -> str:
     """Return a sentence that offers the labels nearest to ``wanted``, or all of them."""
     by_lower = {label.lower(): label for label in labels}
     near = difflib.get_close_matches(wanted[:100].lower(), list(by_lower), n=3, cutoff=0.5)
-    return f"Use {', '.join(by_lower[match] for match in near) or ', '.join(labels)}."
+    if near:
+        return f"Did you mean {' or '.join(by_lower[match] for match in near)}?"
+    return f"There are {', '.join(labels)}."
 
 
 def schedule_sigmas(

@@ -66,6 +66,10 @@ def _asset_routes() -> APIRouter:
 def _session_routes(app: Any) -> APIRouter:
     routes = APIRouter()
 
+    @routes.get("/readme")
+    def readme() -> FileResponse:
+        return FileResponse(app.folders.root / "README.md", media_type="text/plain; charset=utf-8")
+
     @routes.get("/session")
     def session(request: Request) -> Any:
         """What a page that opens shows: its jobs under way, in their order, the last one that has ended, and the last

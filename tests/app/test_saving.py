@@ -98,6 +98,15 @@ def test_pictures_not_to_be_kept_go_to_the_spool(places, hashes, model, request_
     assert heard[0].image.path.startswith(str(places.spool)) and not places.outputs.exists()
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupted_picture_is_spooled_unless_that_is_set(places, hashes, model, kept):
+    request = dataclasses.replace(REQUEST, settings=Settings(save_incomplete_images=kept))
+    with Saver(Run("j", request), Storage(Outputs(places), hashes), lambda message: None) as saver:
+        saver.put(dataclasses.replace(finished(model), complete=False))
+    (image,) = saver.saved
+    assert image.path.startswith(str(places.outputs if kept else places.spool))
+
+
 def test_a_full_disk_stops_the_job_and_leaves_the_pictures_before_it(places, hashes, model):
     written = []
 

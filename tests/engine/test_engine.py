@@ -111,20 +111,24 @@ def test_interruption_takes_effect_within_one_model_call(engine: Engine) -> None
     watch = Recorder(interrupt_at=2)
     with pytest.raises(Interrupted):
         engine.generate(ask(batch_count=3), (), watch)
-    assert len(watch.steps) == 2 and watch.pictures == []
+    assert len(watch.steps) == 2
 
 
-def test_an_interrupted_picture_is_kept_where_that_is_set(engine: Engine) -> None:
+def test_an_interrupted_picture_is_handed_over_as_it_is_unless_nothing_was_done(engine: Engine) -> None:
     watch = Recorder(interrupt_at=2)
     with pytest.raises(Interrupted):
-        engine.generate(ask(settings=Settings(save_incomplete_images=True)), (), watch)
+        engine.generate(REQUEST, (), watch)
     assert [picture.complete for picture in watch.pictures] == [False]
+    watch = Recorder(interrupt_at=0)
+    with pytest.raises(Interrupted):
+        engine.generate(REQUEST, (), watch)
+    assert watch.pictures == []
 
 
 def test_skip_ends_the_batch_and_goes_on_with_the_next(engine: Engine) -> None:
     watch = Recorder(skip_at=2)
     engine.generate(ask(batch_count=3), (), watch)
-    assert [picture.index for picture in watch.pictures] == [1, 2]
+    assert [(picture.index, picture.complete) for picture in watch.pictures] == [(0, False), (1, True), (2, True)]
 
 
 def test_stopping_finishes_the_batch(engine: Engine) -> None:

@@ -35,7 +35,8 @@ class Results extends HTMLElement {
         <p>Darkroom makes pictures with a Stable Diffusion checkpoint. Put a <code>.safetensors</code> file into</p>
         <p><code class="folder"></code></p>
         <p>and press the refresh button beside <b>Stable Diffusion checkpoint</b> at the top.</p>
-        <p>The section <em>Models</em> of <code>README.md</code> says where to find one.</p></div>
+        <p><a href="darkroom/page/readme" target="_blank" rel="noopener">The section <em>Models</em> of README.md</a>
+        lists every folder.</p></div>
       <div class="failure" role="alert" hidden></div>
       <div id="txt2img_progress" class="progress" hidden>
         <div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-label="Progress"><i></i></div>
