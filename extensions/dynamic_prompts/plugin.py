@@ -16,8 +16,9 @@ TEMPLATE, NEGATIVE_TEMPLATE = "Template", "Negative Template"
 class Options:
     """What the panel shows."""
 
-    enabled: bool = param(True, "Enable dynamic prompts",
-                          help="{a|b} picks one, {2$$a|b|c} picks two; a name between two underscores on each side takes a line of wildcards/name.txt")
+    enabled: bool = param(True, "Enable dynamic prompts", help=(
+        "{a|b} picks one, {2$$a|b|c} picks two; a name between two underscores on each side takes a line of "
+        "wildcards/name.txt"))
     combinatorial: bool = param(False, "Combinatorial generation",
                                 help="Make one job for every combination instead of choosing at random.")
     combinations: int = param(16, "Most combinations", minimum=1, maximum=1000, step=1)

@@ -22,10 +22,11 @@ ModelCall = Callable[[ModelInput], torch.Tensor]
 
 @dataclass(frozen=True)
 class Prompted:
-    """The prompts of a batch and their encodings by text."""
+    """The prompts of a batch and their encodings by text; ``always_uncond`` asks for the negative one at any scale."""
 
     prompts: Sequence[PicturePrompts]
     encoded: Mapping[str, Conditioning]
+    always_uncond: bool = False
 
 
 class Denoiser:
@@ -41,7 +42,7 @@ class Denoiser:
         self._scale = guidance_scale
         self._watch = watch
         self._free_memory = free_memory
-        self._needs_uncond = any(
+        self._needs_uncond = prompted.always_uncond or any(
             guidance.needs_uncond(guidance_scale, [part.weight for part in item.parts]) for item in prompted.prompts
         )
         self._row_by_row = False

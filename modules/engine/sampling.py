@@ -48,7 +48,8 @@ class BatchSampling:
         space = self.loaded.family.space(self.loaded.model)
         sampler, _ = find_sampler(work.base.sampler)
         run = prepare(sampler, work.base.schedule, work.base.steps, space, settings)
-        prompted = self._prompted(run.steps * sampler.calls_per_step)
+        space = run.space  # LCM's is coarser: the network is told whole timesteps of its training
+        prompted = self._prompted(run.steps * sampler.calls_per_step, sampler.needs_uncond)
         work.watch.phase("Sampling")
         denoiser = Denoiser(
             self._model_call(), space, prompted, work.base.guidance_scale, work.watch, self._loader.release
@@ -66,11 +67,12 @@ class BatchSampling:
         found = tags.extract(work.pictures[0].prompt)[1]
         patches.apply(self.loaded.model, segment.patches + hooks.patches(work.active, work.plan, segment, found))
 
-    def _prompted(self, calls: int) -> Prompted:
+    def _prompted(self, calls: int, always_uncond: bool) -> Prompted:
         work, settings = self._work, self._work.plan.request.settings
         prompts = [picture_prompts(picture, calls, settings.use_old_scheduling) for picture in work.pictures]
         texts = [text for item in prompts for text in item.texts()]
-        return Prompted(prompts, self._loader.encode(self.loaded, network_tags(work.pictures[0]), texts, settings))
+        encoded = self._loader.encode(self.loaded, network_tags(work.pictures[0]), texts, settings)
+        return Prompted(prompts, encoded, always_uncond)
 
     def _start_noise(self) -> torch.Tensor:
         """Return what the pictures start from: float32 [pictures, channels, height, width]."""

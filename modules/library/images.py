@@ -69,7 +69,8 @@ def read_image_info(source: str | Path | bytes) -> ImageInfo:
                 return _info(image)
     except _BROKEN as error:
         # PIL's own words for what is no picture name an object in memory.
-        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)[:200] or "it is damaged"
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is no picture" if unknown else str(error)[:200] or "it is damaged"
         raise InvalidRequest(f"The picture cannot be read: {reason}.",
                              "PNG, JPEG, WebP, AVIF and GIF are understood.") from error
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture", "InvalidModel",
-    "InvalidRequest", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass", "Picture", "Plan", "Plugin",
-    "Request", "Segment", "Settings", "StepState", "Tag", "WeightDelta", "low_rank", "param",
+    "InvalidRequest", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass", "Picture", "Plan",
+    "Plugin", "Request", "Segment", "Settings", "StepState", "Tag", "WeightDelta", "low_rank", "param",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.

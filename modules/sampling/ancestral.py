@@ -12,8 +12,7 @@ from modules.sampling.steps import (
     Denoise,
     Noise,
     ancestral,
-    ancestral_step,
-    below,
+    ancestral_level,
     between,
     drawn,
     noised,
@@ -58,10 +57,9 @@ def dpm_2_ancestral(
 ) -> Any:
     """Ancestral sampling with DPM-Solver-2's midpoint steps (k-diffusion's ``sample_dpm_2_ancestral``)."""
     for sigma, sigma_next in steps(sigmas):
-        down, up = ancestral_step(space, sigma, sigma_next, eta)
-        level = below(space, sigma_next, down)
+        level = ancestral_level(space, sigma, sigma_next, eta)
         x = midpoint_step(denoise, x, sigma, level, space)
-        x = _raised(space, x, (sigma, sigma_next), level, up * s_noise, noise)
+        x = noised(space, x, (level, sigma_next), noise, s_noise)
     return x
 
 
@@ -71,14 +69,12 @@ def dpmpp_2s_ancestral(
 ) -> Any:
     """Ancestral sampling with DPM-Solver++(2S) (Lu et al. 2022b, algorithm 1, r = 1/2), as k-diffusion's."""
     for sigma, sigma_next in steps(sigmas):
-        down, up = ancestral_step(space, sigma, sigma_next, eta)
-        level = below(space, sigma_next, down)
+        level = ancestral_level(space, sigma, sigma_next, eta)
         x0 = denoise(x, sigma).x0
         if level > 0:
             middle = between(space, sigma, level, 0.5)
             x0 = denoise(toward(space, x, x0, sigma, middle, middle), middle).x0
-        x = toward(space, x, x0, sigma, level, level)
-        x = _raised(space, x, (sigma, sigma_next), level, up * s_noise, noise)
+        x = noised(space, toward(space, x, x0, sigma, level, level), (level, sigma_next), noise, s_noise)
     return x
 
 
@@ -105,9 +101,7 @@ def tcd(
     """
     for sigma, sigma_next in steps(sigmas):
         level = _floored(space, sigma_next, eta)
-        x = toward(space, x, denoise(x, sigma).x0, sigma, level, level)
-        if level < sigma_next:
-            x = noised(space, x, (level, sigma_next), noise)
+        x = noised(space, toward(space, x, denoise(x, sigma).x0, sigma, level, level), (level, sigma_next), noise)
     return x
 
 
@@ -135,11 +129,3 @@ def _floored(space: Space, sigma: float, eta: float) -> float:
         return sigma
     return min(space.t_to_sigma(math.floor((1 - eta) * space.sigma_to_t(sigma))), sigma)
 
-
-def _raised(
-    space: Space, x: Any, step: tuple[float, float], level: float, amount: float, noise: Noise | None,
-) -> Any:
-    """``x`` at ``level``, with the signal of the end of ``step`` and noise of deviation ``amount`` added."""
-    if level == step[1]:
-        return x
-    return x * (space.alpha(step[1]) / space.alpha(level)) + drawn(noise, *step) * amount

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-MAX_TERMS = 500
+MAX_TERMS, MAX_STEPS = 500, 200
 SMALLEST = 1e-300
-PRECISION = 1e-16
+PRECISION = 1e-15
 
 
 def beta_quantile(share: float, alpha: float, beta: float) -> float:
@@ -17,21 +17,22 @@ def beta_quantile(share: float, alpha: float, beta: float) -> float:
     if share <= 0 or share >= 1:
         return float(share >= 1)
     if share > beta_share(0.5, alpha, beta):
-        return 1 - beta_quantile_low(1 - share, beta, alpha)
-    return beta_quantile_low(share, alpha, beta)
+        return 1 - _lower_quantile(1 - share, beta, alpha)
+    return _lower_quantile(share, alpha, beta)
 
 
-def beta_quantile_low(share: float, alpha: float, beta: float) -> float:
-    """Return ``beta_quantile`` where it is at most one half, there with a relative precision."""
+def _lower_quantile(share: float, alpha: float, beta: float) -> float:
+    """The quantile where it is at most one half, there with a relative precision."""
     low, high = 0.0, 0.5
-    value = min(math.exp((math.log(share * alpha) + _log_beta(alpha, beta)) / alpha), 0.25)
-    while high - low > PRECISION * high and high > PRECISION:
+    value = math.exp(min((math.log(share) + math.log(alpha) + _log_beta(alpha, beta)) / alpha, math.log(0.25)))
+    for _ in range(MAX_STEPS):
         missing = share - beta_share(value, alpha, beta)
         low, high = (value, high) if missing > 0 else (low, value)
         following = value + missing / _density(value, alpha, beta) if value > 0 else high
+        following = following if low < following < high else (low + high) / 2
         if abs(following - value) <= PRECISION * value:
-            return following
-        value = following if low < following < high else (low + high) / 2
+            break
+        value = following
     return value
 
 

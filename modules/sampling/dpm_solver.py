@@ -13,15 +13,7 @@ from modules.core.errors import DarkroomError
 from modules.sampling import unipc as uni_pc
 from modules.sampling.schedules import Sigmas
 from modules.sampling.spaces import Space
-from modules.sampling.steps import (
-    LOWEST_HALF_LOG_SNR,
-    Denoise,
-    Noise,
-    ancestral_step,
-    below,
-    noised,
-    slope,
-)
+from modules.sampling.steps import Denoise, Noise, ancestral_level, noised, slope
 
 FIRST_STEP, ACCEPTED, ENOUGH = 0.05, 0.81, 1e-5
 MAX_ATTEMPTS = 1000
@@ -40,13 +32,13 @@ def dpm_fast(
     orders = fast_orders(len(sigmas) - 1)
     if not orders:
         return x
-    first, last = sigmas[0], sigmas[-1]
+    first, last = sigmas[0], min(sigmas[0], sigmas[-1])
     levels = [first * (last / first) ** (index / len(orders)) for index in range(len(orders))] + [last]
     for order, sigma, sigma_next in zip(orders, levels[:-1], levels[1:], strict=True):
-        level = _down(space, sigma, sigma_next, eta, last)
+        level = ancestral_level(space, sigma, sigma_next, eta, last)
         solver = _Step(denoise, x, sigma, level)
         x = (solver.first, solver.second, solver.third)[order - 1]()
-        x = _raised(space, x, (level, sigma_next), s_noise, noise)
+        x = noised(space, x, (level, sigma_next), noise, s_noise)
     return x
 
 
@@ -60,27 +52,27 @@ def fast_orders(calls: int) -> list[int]:
 
 def dpm_adaptive(
     denoise: Denoise, x: Any, sigmas: Sigmas, *, noise: Noise | None = None, space: Space,
-    eta: float = 1.0, s_noise: float = 1.0, rtol: float = 0.05, atol: float = 0.0078,
+    eta: float = 1.0, s_noise: float = 1.0, tolerances: tuple[float, float] = (0.05, 0.0078),
 ) -> Any:
-    """DPM-Solver-23 (appendix C, algorithm 7): steps as long as orders 2 and 3 agree within the tolerances.
+    """DPM-Solver-23 (appendix C, algorithm 7): steps as long as orders 2 and 3 agree within ``tolerances``.
 
     k-diffusion's ``sample_dpm_adaptive`` with its step size controller at the default coefficients (of which only
-    the integral one is not 0), ancestral with ``eta``. The error is the root mean square over all of ``x``, so a
-    picture must be sampled alone for its steps to depend on nothing else. Raises ``DarkroomError`` where the error
-    is no number or the end is not reached within ``MAX_ATTEMPTS`` steps.
+    the integral one is not 0), ancestral with ``eta``. The tolerances are relative and absolute. The error is the
+    root mean square over all of ``x``, so a picture must be sampled alone for its steps to depend on nothing else.
+    Raises ``DarkroomError`` where the error is no number or the end is not reached within ``MAX_ATTEMPTS`` steps.
     """
     sigma, last, h, low_before = sigmas[0], sigmas[-1], FIRST_STEP, x
     for _ in range(MAX_ATTEMPTS):
         if math.log(sigma / last) <= ENOUGH:
             return x
         sigma_next = max(last, sigma * math.exp(-h))
-        level = _down(space, sigma, sigma_next, eta, last)
+        level = ancestral_level(space, sigma, sigma_next, eta, last)
         solver = _Step(denoise, x, sigma, level)
         low, high = solver.second(1 / 3), solver.third()
-        factor = _step_factor(_error(low, high, low_before, rtol, atol), 1.5 if eta else 3.0)
+        factor = _step_factor(_error(low, high, low_before, *tolerances), 1.5 if eta else 3.0)
         h *= factor
         if factor >= ACCEPTED:
-            x, sigma, low_before = _raised(space, high, (level, sigma_next), s_noise, noise), sigma_next, low
+            x, sigma, low_before = noised(space, high, (level, sigma_next), noise, s_noise), sigma_next, low
     raise DarkroomError(f"DPM adaptive did not finish within {MAX_ATTEMPTS} steps.",
                         "Use another sampler or a lower guidance scale.")
 
@@ -128,16 +120,6 @@ class _Step:
 
     def _slope(self, x: Any, sigma: float) -> Any:
         return slope(x, self._denoise(x, sigma).x0, sigma)
-
-
-def _down(space: Space, sigma: float, sigma_next: float, eta: float, last: float) -> float:
-    """The level of an ancestral step's end before its noise, not below ``last``; from pure noise as from 0.9999."""
-    start = min(sigma, space.sigma_of(LOWEST_HALF_LOG_SNR))
-    return max(below(space, sigma_next, ancestral_step(space, start, sigma_next, eta)[0]), last)
-
-
-def _raised(space: Space, x: Any, step: tuple[float, float], s_noise: float, noise: Noise | None) -> Any:
-    return x if step[0] >= step[1] else noised(space, x, step, noise, s_noise)
 
 
 def _error(low: Any, high: Any, low_before: Any, rtol: float, atol: float) -> float:

@@ -110,29 +110,29 @@ def er_sde_noise(ratio: float) -> float:
 
 def sa_solver(
     denoise: Denoise, x: Any, sigmas: Sigmas, *, noise: Noise | None = None, space: Space,
-    eta: float = 1.0, s_noise: float = 1.0, predictor_order: int = 3, corrector_order: int = 4,
+    eta: float = 1.0, s_noise: float = 1.0, orders: tuple[int, int] = (3, 4),
 ) -> Any:
     """SA-Solver (Xue et al. 2023, algorithm 1): stochastic Adams predictor and corrector, one model call a step.
 
-    tau is ``eta`` where the next timestep is in the middle 60 % and 0 elsewhere. Orders are the numbers of clean
-    latents that are used, the corrector's with the new one, rising at the start and, where the last level is 0,
-    falling to the end; the last step to 0 is the clean latent itself.
+    tau is ``eta`` where the next timestep is in the middle 60 % and 0 elsewhere. ``orders`` are the numbers of clean
+    latents that predictor and corrector use, the corrector's with the new one, rising at the start and, where the
+    last level is 0, falling to the end; the last step to 0 is the clean latent itself.
     """
     count, falling = len(sigmas) - 1, sigmas[-1] == 0
     history: list[tuple[float, Any]] = []
     predicted, step, tau, fresh = x, (0.0, 0.0), 0.0, None
     for index, (sigma, sigma_next) in enumerate(steps(sigmas)):
         x0 = denoise(predicted, sigma).x0
-        history = [(finite_lambda(space, sigma), x0), *history[: max(predictor_order, corrector_order) - 1]]
+        history = [(finite_lambda(space, sigma), x0), *history[: max(orders) - 1]]
         if sigma_next == 0:
             return x0
         left = count - index if falling else count
         if index:
-            used = history[: min(corrector_order, left)]
+            used = history[: min(orders[1], left)]
             predicted = _adams_step(space, x, step, used, tau, fresh)
         x, step, tau = predicted, (sigma, sigma_next), _tau(space, sigma_next, eta)
         fresh = drawn(noise, sigma, sigma_next) * s_noise if tau > 0 else None
-        predicted = _adams_step(space, x, step, history[: min(predictor_order, left - falling)], tau, fresh)
+        predicted = _adams_step(space, x, step, history[: min(orders[0], left - falling)], tau, fresh)
     return predicted
 
 

@@ -83,12 +83,10 @@ def restart(denoise: Denoise, x: Any, sigmas: Sigmas, *, noise: Noise | None = N
     noise ratio) after the noise between the two was added, once, or twice from 36 steps on. What is left of the
     steps is a Karras schedule between the ends of ``sigmas``.
     """
-    last = None
+    level = sigmas[0]
     for sigma, sigma_next in restart_steps(sigmas, space):
-        if last is not None and last < sigma:
-            x = noised(space, x, (last, sigma), noise)
-        x = heun_step(denoise, x, sigma, sigma_next)
-        last = sigma_next
+        x = noised(space, x, (level, sigma), noise)
+        x, level = heun_step(denoise, x, sigma, sigma_next), sigma_next
     return x
 
 

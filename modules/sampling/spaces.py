@@ -153,6 +153,7 @@ def space_from_betas(
     beta_end: float = 0.012,
     timesteps: int = 1000,
     prediction: Prediction = "epsilon",
+    published: Published = "sd1",
 ) -> Space:
     """Return the space of a DDPM noise schedule; the defaults are Stable Diffusion's.
 
@@ -166,12 +167,14 @@ def space_from_betas(
     else:
         raise ValueError(f"beta schedule {schedule!r} is neither scaled_linear nor linear")
     return space_from_alphas_cumprod(tuple(itertools.accumulate((1.0 - beta for beta in betas), float.__mul__)),
-                                     prediction)
+                                     prediction, published)
 
 
-def space_from_alphas_cumprod(alphas_cumprod: tuple[float, ...], prediction: Prediction = "epsilon") -> Space:
+def space_from_alphas_cumprod(
+    alphas_cumprod: tuple[float, ...], prediction: Prediction = "epsilon", published: Published = "sd1"
+) -> Space:
     """Return the space of a DDPM table of cumulative alphas: descending, each within 0 to 1, exclusive."""
-    return Space(tuple(math.sqrt((1.0 - share) / share) for share in alphas_cumprod), prediction)
+    return Space(tuple(math.sqrt((1.0 - share) / share) for share in alphas_cumprod), prediction, published)
 
 
 def flow_space(shift: float = 1.0, timesteps: int = FLOW_TIMESTEPS) -> Space:

@@ -90,20 +90,30 @@ def ancestral_step(space: Space, sigma: float, sigma_next: float, eta: float) ->
     return math.sqrt(sigma_next * sigma_next - up * up), up
 
 
-def below(space: Space, sigma_next: float, down: float) -> float:
-    """Return the level with the noise-to-signal ratio ``down / alpha(sigma_next)``; with alpha = 1, ``down``.
+def ancestral_level(space: Space, sigma: float, sigma_next: float, eta: float, lowest: float = 0.0) -> float:
+    """Return the level, not below ``lowest``, to which an ancestral step solves before noise leads to ``sigma_next``.
 
-    Where a step to ``down`` of the noise, at the signal of ``sigma_next``, would end by itself.
+    It has the noise-to-signal ratio that ``ancestral_step`` keeps. From pure noise it keeps as much as from 0.9999:
+    none at all would leave a solver of higher order nowhere to go.
     """
-    if down == sigma_next:
-        return sigma_next
+    start = min(sigma, space.sigma_of(LOWEST_HALF_LOG_SNR))
+    down, up = ancestral_step(space, start, sigma_next, eta)
+    if up == 0:
+        return max(sigma_next, lowest)
     ratio = down / space.alpha(sigma_next)
-    return ratio / (1 + ratio) if space.prediction == "flow" else ratio
+    return max(ratio / (1 + ratio) if space.prediction == "flow" else ratio, lowest)
 
 
-def noised(space: Space, x: Any, step: tuple[float, float], noise: Noise | None, s_noise: float = 1.0) -> Any:
-    """Return ``x`` at the first level of ``step`` raised to the second: its signal scaled down, fresh noise added."""
+def noised(
+    space: Space, x: Any, step: tuple[float, float], noise: Noise | None, s_noise: float = 1.0,
+) -> Any:
+    """Return ``x`` at the first level of ``step`` raised to the second: its signal scaled down, fresh noise added.
+
+    Where the second is not above the first, ``x`` itself.
+    """
     sigma, raised = step
+    if raised <= sigma:
+        return x
     scale = space.alpha(raised) / space.alpha(sigma)
     return x * scale + drawn(noise, *step) * (s_noise * math.sqrt(max(raised**2 - (scale * sigma) ** 2, 0.0)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -35,7 +36,16 @@ def export(config: TrainingConfig, space: Workspace, target: Path) -> list[Path]
     pipeline.save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
     for name in ("vocab.json", "merges.txt"):  # read by programs without the tokenizers library
         shutil.copyfile(space.folder / "tokenizer" / name, target / "tokenizer" / name)
+    forget_origin(target)
     return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def forget_origin(folder: Path) -> None:
+    """Take out of the configurations where on this machine each part was loaded from."""
+    for path in folder.glob("*/*config.json"):
+        values = json.loads(path.read_text("utf-8"))
+        kept = {name: value for name, value in values.items() if name not in ("_name_or_path", "name_or_path")}
+        path.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
 
 
 def run_all(

@@ -15,6 +15,7 @@ from modules.core.errors import NotFound
 from modules.core.job import ENDED, QUEUED, RUNNING
 from modules.core.request import MAX_PROMPT_CHARACTERS
 from modules.web.answers import owner_of, same_site
+from modules.web.chosen import chosen
 from modules.web.form import to_storage
 from modules.web.live import event_stream, job_events
 from modules.web.paste import paste
@@ -22,7 +23,7 @@ from modules.web.pictures import FRESH, picture_of, picture_response, preview_re
 from modules.web.tabs import txt2img
 from modules.web.tabs.extensions import switch_extension
 from modules.web.tabs.pnginfo import read_picture
-from modules.web.tokens import chosen_vocabulary, count_tokens
+from modules.web.tokens import count_tokens
 from modules.web.views import extension_views, job_view, row_view
 
 ASSETS = Path(__file__).parent / "assets"
@@ -191,7 +192,7 @@ def _tool_routes(app: Any) -> APIRouter:
     @routes.post("/tokens")
     def tokens(texts: Annotated[dict[str, str], Body()]) -> Any:
         backtrack = app.settings.get().comma_padding_backtrack
-        vocabulary = chosen_vocabulary(app)
+        vocabulary = chosen(app).vocabulary
         return {
             name: count_tokens(text[:MAX_PROMPT_CHARACTERS], vocabulary, backtrack) for name, text in texts.items()
         }

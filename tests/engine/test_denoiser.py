@@ -78,6 +78,14 @@ def test_scale_1_makes_no_rows_for_the_negative_prompt() -> None:
     assert result.tolist() == pytest.approx([value("a")], rel=1e-4)
 
 
+def test_a_sampler_that_reads_the_negative_prediction_gets_it_at_scale_1() -> None:
+    network = Network()
+    item = prompted("a")
+    result, _ = run(network, Prompted(item.prompts, item.encoded, always_uncond=True), 1.0)
+    assert network.calls[0].roles == ("cond", "uncond")
+    assert result.tolist() == pytest.approx([value("a")], rel=1e-4)
+
+
 def test_contexts_of_other_lengths_go_in_calls_of_their_own_and_are_never_padded() -> None:
     network = Network()
     result, _ = run(network, prompted("a", "b", lengths={"b": 8}), 7.0)

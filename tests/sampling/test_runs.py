@@ -7,8 +7,9 @@ import pytest
 from modules.core.errors import InvalidRequest
 from modules.core.settings import Settings
 from modules.sampling.runs import exact_steps, model_calls, prepare, truncate, truncate_to
-from modules.sampling.samplers import SAMPLERS, Churn, Denoised, Sampler, euler, find_sampler
+from modules.sampling.samplers import SAMPLERS, Churn, Denoised, Sampler, find_sampler
 from modules.sampling.schedules import find_schedule, schedule_sigmas
+from modules.sampling.single_step import euler
 from modules.sampling.spaces import flow_space, space_from_betas
 
 SD, FLOW = space_from_betas(), flow_space()
@@ -90,7 +91,7 @@ def test_leaving_out_a_level_gives_timestep_samplers_one_more():
     assert run.timesteps == run_of("DDIM", 20).timesteps
 
 
-@pytest.mark.parametrize("name", ["Euler", "DPM++ SDE"])
+@pytest.mark.parametrize("name", ["Euler", "DPM++ SDE", "DPM2", "Restart"])
 @pytest.mark.parametrize(("strength", "steps"), [(0.0, 1), (0.04, 1), (0.5, 11), (0.75, 16), (1.0, 20), (7.0, 20)])
 def test_img2img_runs_t_enc_plus_one_steps(name, strength, steps):
     run = run_of(name)
@@ -125,8 +126,8 @@ def test_img2img_of_no_strength_with_timesteps_keeps_the_picture(name):
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
 @pytest.mark.parametrize("space", [SD, FLOW], ids=["epsilon", "flow"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 20, 30])
-@pytest.mark.parametrize("strength", [None, 0.4])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 30, 40])
+@pytest.mark.parametrize("strength", [None, 0.0, 0.4])
 def test_the_announced_model_calls_are_made(sampler, space, steps, strength):
     run = prepare(sampler, "Automatic", steps, space, Settings())
     run = run if strength is None else truncate(run, strength)
@@ -134,13 +135,19 @@ def test_the_announced_model_calls_are_made(sampler, space, steps, strength):
 
     def denoise(x, sigma):
         calls.append(sigma)
-        return Denoised(x * 0 + 0.3)
+        return Denoised(x * 0 + 0.3, x * 0 + 0.3)
 
     x = sampler.sample(denoise, np.ones(3) * run.start_scale, run.sigmas, space=space,
                        noise=lambda sigma, sigma_next: np.ones(3), **run.options)
     assert len(calls) == model_calls(run)
     assert np.isfinite(x).all()
-    assert sampler.calls_per_step == (2 if sampler.name == "DPM++ SDE" else 1)
+
+
+@pytest.mark.parametrize(("name", "calls"), [("Euler", 20), ("Heun", 39), ("PLMS", 20), ("DPM fast", 20),
+                                             ("Restart", 39), ("HeunPP2", 57), ("SA Solver", 20), ("LCM", 20)])
+def test_model_calls_of_twenty_steps(name, calls):
+    """PLMS has 19 steps, as DDIM, and calls twice in the first."""
+    assert model_calls(run_of(name)) == calls
 
 
 def test_a_second_order_run_that_ends_above_zero_calls_twice_to_the_end():
@@ -168,3 +175,35 @@ def test_a_sampler_is_one_function_and_one_entry():
     mine = Sampler("Mine", euler, ("k_mine",), "exponential", options={"s_noise": 0.9})
     run = prepare(mine, "Automatic", 5, SD, Settings())
     assert run.options == {"s_noise": 0.9} and run.schedule.label == "Exponential"
+
+
+@pytest.mark.parametrize("name", ["DPM++ 3M SDE", "DPM2", "DPM2 a"])
+def test_samplers_that_leave_out_the_next_to_last_level(name):
+    whole = schedule_sigmas(find_schedule("Karras"), 11, SD)
+    assert run_of(name, 10, "Karras").sigmas == (*whole[:10], 0.0)
+
+
+def test_a_run_between_ends_goes_from_the_schedules_first_level_to_the_models_lowest():
+    for schedule in ("Automatic", "Karras", "SGM Uniform"):
+        run = run_of("DPM fast", 9, schedule)
+        assert (run.sigmas[0], run.sigmas[-1]) == pytest.approx((SD.sigma_max, SD.sigma_min))
+        assert len(run.sigmas) == 10 and run.start_scale == run.sigmas[0]
+    assert run_of("DPM fast", 9, sigma_min=0.1).sigmas[-1] == 0.1
+    part = truncate(run_of("DPM fast", 20, "Karras"), 0.5)
+    assert len(part.sigmas) == 12 and part.sigmas[-1] == SD.sigma_min
+
+
+def test_lcm_is_laid_out_over_the_levels_of_its_training():
+    """A1111: even places from timestep 999 to 19; levels that are no whole timestep are told as the nearest."""
+    run = run_of("LCM", 4)
+    places = np.linspace(49, 0, 4)
+    expected = np.exp(np.interp(places, np.arange(50), np.log(SD.sigmas[19::20])))
+    np.testing.assert_allclose(run.sigmas, [*expected, 0], rtol=1e-12)
+    assert [run.space.timestep(sigma) for sigma in run.sigmas[:-1]] == [999, 679, 339, 19]
+    assert run_of("LCM", 4, "Karras").sigmas[-2] == pytest.approx(SD.sigmas[19])
+
+
+def test_the_settings_of_a_schedule_are_carried_out():
+    run = run_of("Euler", 8, "Beta", beta_dist_alpha=0.9, beta_dist_beta=0.4)
+    assert run.sigmas == schedule_sigmas(find_schedule("Beta"), 8, SD, options={"alpha": 0.9, "beta": 0.4})
+    assert run.sigmas != run_of("Euler", 8, "Beta").sigmas

@@ -104,3 +104,13 @@ def test_a_malformed_space_is_refused(sigmas, prediction):
 def test_an_unknown_beta_schedule_is_refused():
     with pytest.raises(ValueError, match="cosine"):
         space_from_betas("cosine")
+
+
+def test_a_thinned_table_keeps_the_highest_level_and_tells_whole_timesteps():
+    thin = SD.thinned(20)
+    assert len(thin.sigmas) == 50 and thin.sigma_max == SD.sigma_max and thin.sigmas[0] == SD.sigmas[19]
+    for place in (0, 13, 49):
+        for factor in (0.999, 1.0, 1.001):
+            assert thin.timestep(thin.sigmas[place] * factor) == 20 * place + 19
+    assert thin.thinned(5).timestep(SD.sigmas[99]) == 99
+    assert thin.denoised(3.0, 0.5, 2.0) == SD.denoised(3.0, 0.5, 2.0)

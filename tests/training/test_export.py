@@ -41,5 +41,10 @@ def test_the_scheduler_and_tokenizer_are_those_of_training(config, folder):
     )
 
 
+def test_no_configuration_says_where_it_was_made(trained, folder):
+    for path in folder.rglob("*.json"):
+        assert str(trained.folder) not in path.read_text("utf-8")
+
+
 def test_no_file_is_larger_than_a_shard(folder):
     assert max(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 15 * 10**6

@@ -13,6 +13,7 @@ from modules.core.errors import DarkroomError
 from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import failure_view, owner_of
+from modules.web.chosen import chosen
 from modules.web.controls import Controls, markup
 from modules.web.events import listen, quietly
 from modules.web.form import (
@@ -176,7 +177,9 @@ def _store(controls: Controls, app: Any) -> Callable[..., None]:
 def _restore(controls: Controls, app: Any) -> Callable[..., Any]:
     def restore(request: gr.Request) -> Any:
         current = form(app)
-        stored = app.forms.load(owner_of(request.request), TAB)
+        # A form that was never touched starts at the size that the model was made for.
+        native = chosen(app).size
+        stored = {"width": native, "height": native} | app.forms.load(owner_of(request.request), TAB)
         updates = controls.updates(restored(current, stored))
         choices = {field.name: list(field.choices) for field in current}
         updates[controls["sampler"]]["choices"] = choices["sampler"]
