@@ -25,10 +25,12 @@ def _lower_quantile(share: float, alpha: float, beta: float) -> float:
     """The quantile where it is at most one half, there with a relative precision."""
     low, high = 0.0, 0.5
     value = math.exp(min((math.log(share) + math.log(alpha) + _log_beta(alpha, beta)) / alpha, math.log(0.25)))
+    if value < SMALLEST:
+        return value  # the first term alone; the density there is beyond floating point
     for _ in range(MAX_STEPS):
         missing = share - beta_share(value, alpha, beta)
         low, high = (value, high) if missing > 0 else (low, value)
-        following = value + missing / _density(value, alpha, beta) if value > 0 else high
+        following = value + missing / _density(value, alpha, beta) if value > SMALLEST else high
         following = following if low < following < high else (low + high) / 2
         if abs(following - value) <= PRECISION * value:
             break

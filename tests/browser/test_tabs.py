@@ -49,7 +49,9 @@ def test_generate_adds_to_the_queue_while_a_job_runs(open_page, site) -> None:
 
 def test_settings_are_saved_found_and_refused(open_page, site) -> None:
     page = open_page()
-    page.get_by_role("tab", name="Settings").click()
+    with page.expect_response(lambda answer: "/gradio_api/" in answer.url and answer.request.method == "POST"):
+        page.get_by_role("tab", name="Settings").click()
+    page.wait_for_timeout(300)  # what the tab shows when it opens has arrived and is put into the controls
     quality = page.locator("#setting_jpeg_quality input[type=number]")
     quality.fill("55")
     page.click("#settings_submit")

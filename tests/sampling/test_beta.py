@@ -23,6 +23,11 @@ def test_the_quantile_is_scipys(share, alpha, beta):
     assert ours == pytest.approx(theirs, abs=1e-9) or betainc(alpha, beta, ours) == pytest.approx(share, abs=1e-10)
 
 
+def test_a_quantile_below_the_smallest_normal_number_is_found():
+    assert beta_quantile(0.0006, 0.01, 1.0) == pytest.approx(float(betaincinv(0.01, 1.0, 0.0006)), abs=1e-300)
+    assert beta_quantile(0.9994, 1.0, 0.01) == 1.0
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(0.6, 0.6), (0.5, 0.7), (1.0, 1.0), (2.0, 0.01), (0.01, 2.0)])
 def test_usual_schedules_to_the_last_digits(alpha, beta):
     for steps in (1, 7, 20, 150):
