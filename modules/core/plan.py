@@ -66,10 +66,9 @@ class Pass:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything decided for a request; ``batches`` lists indices of ``pictures`` that are sampled together."""
+    """Everything decided for a request; ``parameters`` are the infotext entries that all pictures share."""
 
     request: Request
     pictures: tuple[Picture, ...]
-    batches: tuple[tuple[int, ...], ...]
     passes: tuple[Pass, ...]
     parameters: Mapping[str, str] = field(default_factory=dict)

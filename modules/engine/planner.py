@@ -32,7 +32,7 @@ def plan(request: Request, model: ModelRef, names: ModelNames, extra: Mapping[st
         request.width, request.height, request.steps, request.sampler, request.schedule, request.guidance_scale,
         (Segment(model),),
     )
-    return Plan(request, pictures, batches(pictures, request.batch_size), (base,), parameters(request, names, extra))
+    return Plan(request, pictures, (base,), parameters(request, names, extra))
 
 
 def batches(pictures: tuple[Picture, ...], size: int) -> tuple[tuple[int, ...], ...]:

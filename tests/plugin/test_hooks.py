@@ -12,7 +12,7 @@ from modules.core.request import Request
 from modules.plugin import Context, Plugin, hooks
 from modules.plugin.hooks import Active
 
-PLAN = Plan(Request(), (), (), ())
+PLAN = Plan(Request(), (), ())
 
 
 def active(*plugins: type[Plugin]) -> tuple[Active, ...]:
