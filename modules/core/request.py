@@ -57,6 +57,7 @@ class Request:
 def check(request: Request) -> Request:
     """Return ``request`` unchanged, or raise ``InvalidRequest`` with the field, its limits and what would do."""
     _check_prompts(request)
+    _check_parameters(request)
     for name in ("width", "height"):
         _check_side(name, getattr(request, name))
     if request.width * request.height > MAX_PIXELS:
@@ -89,6 +90,13 @@ def _check_prompts(request: Request) -> None:
         length = len(getattr(request, name))
         if length > MAX_PROMPT_CHARACTERS:
             raise InvalidRequest(f"{name} has {length:,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed.")
+
+
+def _check_parameters(request: Request) -> None:
+    length = sum(len(name) + len(value) for name, value in request.parameters.items())
+    most = 2 * MAX_PROMPT_CHARACTERS
+    if length > most:
+        raise InvalidRequest(f"parameters have {length:,} characters; at most {most:,} are allowed.")
 
 
 def _check_side(name: str, value: int) -> None:

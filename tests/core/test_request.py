@@ -26,6 +26,7 @@ from modules.core.request import MAX_SEED, Request, check, with_random_seeds
     ("batch_count", 10**9, "batch_count"),
     ("prompt", "a" * 200_001, "200,001"),
     ("negative_prompt", "a" * 100_000_000, "negative_prompt"),
+    ("parameters", {"Template": "a" * 400_001}, "parameters"),
 ])
 def test_a_bad_value_is_refused_with_what_would_do(field: str, value: object, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
