@@ -30,6 +30,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """How the predictions of one model call are combined.
+
+    ``scale`` is that of classifier-free guidance, ``image_scale`` that of the picture for models that edit one.
+    """
+
+    scale: float = 7.0
+    image_scale: float = 1.5
+
+
+@dataclass(frozen=True)
 class Segment:
     """From the fraction ``start`` (0 to 1) of a pass on, this model with these patches makes the calls."""
 
@@ -43,25 +54,34 @@ class Bridge:
     """How a pass begins from the one before: the latent resized, or decoded, upscaled and encoded again.
 
     ``method`` is a latent mode's or an upscaler's name; ``strength`` the share of the schedule that is run (0 to 1).
+    ``resize_width`` and ``resize_height`` are what the picture is brought to; where the pass is smaller, the middle
+    is cut out.
     """
 
     space: str
     method: str
     strength: float
+    resize_width: int = 0
+    resize_height: int = 0
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One run of a sampler over a schedule at one size (pixels)."""
+    """One run of a sampler over a schedule at one size (pixels).
+
+    ``prompt`` and ``negative_prompt`` are said instead of the picture's where they are not empty.
+    """
 
     width: int
     height: int
     steps: int
     sampler: str
     schedule: str
-    guidance_scale: float
+    guidance: Guidance
     segments: tuple[Segment, ...]
     bridge: Bridge | None = None
+    prompt: str = ""
+    negative_prompt: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ class Request:
     ``model`` and ``vae`` are a title, a name or a hash; empty means what ``settings`` say. Seeds are 0 to 2^64-1;
     -1 asks for a random one, which ``with_random_seeds`` fixes before the request is queued. ``plugins`` maps a
     plugin's id to the values of its ``Params``. ``parameters`` are infotext entries to carry along.
+
+    Hires fix (``enable_hr``) makes the picture again at ``hr_scale`` times its size, or at ``hr_resize_x`` by
+    ``hr_resize_y`` where these are not 0 (one of them 0: in proportion), with ``denoising_strength``; its other
+    fields mean "as the first pass" where they are 0 or empty. From the share ``refiner_switch_at`` of the steps on,
+    the checkpoint ``refiner`` goes on, where it is not empty. ``tiling`` makes pictures that repeat without a seam.
     """
 
     kind: str = "txt2img"
@@ -45,6 +50,22 @@ class Request:
     seed_resize_from_h: int = 0
     batch_size: int = 1
     batch_count: int = 1
+    tiling: bool = False
+    denoising_strength: float = 0.7
+    enable_hr: bool = False
+    hr_scale: float = 2.0
+    hr_resize_x: int = 0
+    hr_resize_y: int = 0
+    hr_upscaler: str = "Latent"
+    hr_second_pass_steps: int = 0
+    hr_checkpoint: str = ""
+    hr_sampler: str = ""
+    hr_schedule: str = ""
+    hr_guidance_scale: float = 0.0
+    hr_prompt: str = ""
+    hr_negative_prompt: str = ""
+    refiner: str = ""
+    refiner_switch_at: float = 0.8
     model: str = ""
     vae: str = ""
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -69,11 +90,49 @@ def check(request: Request) -> Request:
         raise InvalidRequest(f"At most {MAX_PICTURES} pictures can be asked for at once.")
     _check_range("guidance_scale", request.guidance_scale, -100.0, 1000.0)
     _check_range("subseed_strength", request.subseed_strength, 0.0, 1.0)
+    _check_range("denoising_strength", request.denoising_strength, 0.0, 1.0)
+    _check_range("refiner_switch_at", request.refiner_switch_at, 0.0, 1.0)
+    _check_hires(request)
     _check_range("seed", request.seed, -1, MAX_SEED)
     _check_range("subseed", request.subseed, -1, MAX_SEED)
     _check_range("seed_resize_from_w", request.seed_resize_from_w, -1, MAX_SIDE)
     _check_range("seed_resize_from_h", request.seed_resize_from_h, -1, MAX_SIDE)
     return request
+
+
+def hires_size(request: Request) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return what hires fix brings the picture to and what it makes: two sizes (width, height) in pixels.
+
+    The first covers the second, whose middle is kept; sides are multiples of 8 (AUTOMATIC1111's rule).
+    """
+    width, height, wide, high = request.width, request.height, request.hr_resize_x, request.hr_resize_y
+    if not wide and not high:
+        scaled = _to_8(width * request.hr_scale), _to_8(height * request.hr_scale)
+        return scaled, scaled
+    if not high or not wide:
+        scale = wide / width if wide else high / height
+        scaled = (_to_8(wide or width * scale), _to_8(high or height * scale))
+        return scaled, scaled
+    scale = max(wide / width, high / height)
+    return (_to_8(max(wide, width * scale)), _to_8(max(high, height * scale))), (_to_8(wide), _to_8(high))
+
+
+def _to_8(side: float) -> int:
+    return max(8, int(side) // 8 * 8)
+
+
+def _check_hires(request: Request) -> None:
+    if not request.enable_hr:
+        return
+    _check_range("hr_scale", request.hr_scale, 1.0, 16.0)
+    for name in ("hr_resize_x", "hr_resize_y"):
+        _check_range(name, getattr(request, name), 0, MAX_SIDE)
+    _check_range("hr_second_pass_steps", request.hr_second_pass_steps, 0, MAX_STEPS)
+    _check_range("hr_guidance_scale", request.hr_guidance_scale, -100.0, 1000.0)
+    width, height = hires_size(request)[1]
+    if width < 64 or height < 64 or width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise InvalidRequest(f"Hires fix cannot make {width}x{height}.",
+                             f"Sides are 64 to {MAX_SIDE} and at most {MAX_PIXELS // 1024**2} megapixels in all.")
 
 
 def with_random_seeds(request: Request, random_seed: int, random_subseed: int) -> Request:
@@ -86,7 +145,7 @@ def with_random_seeds(request: Request, random_seed: int, random_subseed: int) -
 
 
 def _check_prompts(request: Request) -> None:
-    for name in ("prompt", "negative_prompt"):
+    for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
         length = len(getattr(request, name))
         if length > MAX_PROMPT_CHARACTERS:
             raise InvalidRequest(f"{name} has {length:,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed.")

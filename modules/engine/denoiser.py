@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from modules.core.plan import Guidance
 from modules.core.result import Watch
 from modules.engine.conditioning import PicturePrompts, Row, rows_at
 from modules.engine.exhaustion import is_out_of_memory
@@ -33,17 +34,17 @@ class Denoiser:
     """Counts the model calls of a pass; a sampler sees it as ``(x, sigma) -> Denoised``."""
 
     def __init__(
-        self, call: ModelCall, space: Space, prompted: Prompted, guidance_scale: float, watch: Watch,
+        self, call: ModelCall, space: Space, prompted: Prompted, guided: Guidance, watch: Watch,
         free_memory: Callable[[], None],
     ) -> None:
         self._model_call = call
         self._space = space
         self._prompted = prompted
-        self._scale = guidance_scale
+        self._scale = guided.scale
         self._watch = watch
         self._free_memory = free_memory
         self._needs_uncond = prompted.always_uncond or any(
-            guidance.needs_uncond(guidance_scale, [part.weight for part in item.parts]) for item in prompted.prompts
+            guidance.needs_uncond(guided.scale, [part.weight for part in item.parts]) for item in prompted.prompts
         )
         self._row_by_row = False
         self.calls = 0

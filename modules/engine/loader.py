@@ -87,6 +87,9 @@ class Loader:
             texts, key, lambda missing: loaded.family.encode(loaded.model, missing, settings)
         )
 
+    def place(self, loaded: Loaded, component: str) -> None:
+        """Bring ``component`` (``text_encoder``, ``unet``, ``vae``) to where it computes; nothing if it is there."""
+
     def free(self) -> None:
         """Forget every model and encoding."""
         self._conditionings.clear()

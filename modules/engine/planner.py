@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from modules import __version__
-from modules.core.plan import ModelRef, Pass, Picture, Plan, Segment
+from modules.core.plan import Guidance, ModelRef, Pass, Picture, Plan, Segment
 from modules.core.request import MAX_SEED, Request
 from modules.core.settings import Settings, setting_infos
 from modules.prompts import tags
@@ -29,7 +29,8 @@ def plan(request: Request, model: ModelRef, names: ModelNames, extra: Mapping[st
     """Return the plan for ``request``, whose seeds are fixed, on ``model``; ``extra`` are plugins' infotext entries."""
     pictures = tuple(_picture(request, index) for index in range(request.batch_size * request.batch_count))
     base = Pass(
-        request.width, request.height, request.steps, request.sampler, request.schedule, request.guidance_scale,
+        request.width, request.height, request.steps, request.sampler, request.schedule,
+        Guidance(request.guidance_scale),
         (Segment(model),),
     )
     return Plan(request, pictures, (base,), parameters(request, names, extra))

@@ -52,7 +52,7 @@ class BatchSampling:
         prompted = self._prompted(run.steps * sampler.calls_per_step, sampler.needs_uncond)
         work.watch.phase("Sampling")
         denoiser = Denoiser(
-            self._model_call(), space, prompted, work.base.guidance_scale, work.watch, self._loader.release
+            self._model_call(), space, prompted, work.base.guidance, work.watch, self._loader.release
         )
         denoise = hooks.wrap_denoise(work.active, self._reporting(denoiser, model_calls(run)), work.plan)
         start = self._start_noise() * run.start_scale

@@ -36,7 +36,9 @@ class LatentFormat:
 class Variant:
     """What a header was recognised as: everything ``load`` needs to know, and nothing that needs a tensor.
 
-    ``prediction`` is ``epsilon``, ``v_prediction`` or ``flow``. ``components`` holds each component's configuration
+    ``prediction`` is ``epsilon``, ``v_prediction`` or ``flow``. ``takes`` says what the denoiser sees beside the noisy
+    latent: nothing, ``inpaint`` (mask and masked picture), ``edit`` (a picture) or ``depth``. ``role`` is ``base`` or
+    ``refiner``, which can only go on with a picture. ``components`` holds each component's configuration
     as inferred from shapes (``unet``, ``text_encoder``, ``vae``; one that is missing in the file is absent).
     """
 
@@ -47,6 +49,25 @@ class Variant:
     default_size: int
     components: Mapping[str, Mapping[str, Any]]
     layout: str = "original"
+    takes: str = ""
+    role: str = "base"
+
+
+@dataclass(frozen=True)
+class ImageCondition:
+    """What pictures of ``width`` by ``height`` pixels tell a denoiser that takes more than a noisy latent.
+
+    ``pixels`` [n, 3, H, W] in 0..1, ``mask`` [n, 1, H, W] with 1 where to repaint, ``depth`` [n, 1, h, w] in any range,
+    near is large; None where there is none (text to image). ``mask_strength`` (0 to 1) is how much of the picture
+    under the mask is hidden from the denoiser.
+    """
+
+    width: int
+    height: int
+    pixels: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    depth: torch.Tensor | None = None
+    mask_strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +142,25 @@ class Family(Protocol):
     def space(self, model: Model) -> Space:
         """Return the model's noise levels and its prediction type."""
 
-    def encode(self, model: Model, prompts: Sequence[str], settings: Settings) -> list[Conditioning]:
-        """Encode prompts (emphasis applied, no scheduling left in them), one ``Conditioning`` each."""
+    def encode(
+        self, model: Model, prompts: Sequence[str], settings: Settings, negative: bool = False
+    ) -> list[Conditioning]:
+        """Encode prompts (emphasis applied, no scheduling left in them), one ``Conditioning`` each.
+
+        ``negative`` says that they are negative prompts, which some families treat differently when they are empty.
+        """
+
+    def micro_conditioning(
+        self, model: Model, role: str, width: int, height: int, settings: Settings
+    ) -> tuple[float, ...]:
+        """Return the numbers that tell the denoiser about the picture's size, crop or quality; none in most families.
+
+        ``role`` is a row's (``cond``, ``uncond``). The engine hands them to ``call`` as ``added["micro"]``
+        [rows, numbers], float32.
+        """
+
+    def concat(self, model: Model, condition: ImageCondition) -> torch.Tensor | None:
+        """Return the channels to append to the noisy latents, float32 [n or 1, channels, h, w]; None for none."""
 
     def vocabulary(self, header: Header) -> Vocabulary:
         """Return how the model of ``header`` counts a prompt, without torch or a loaded model."""

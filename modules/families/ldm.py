@@ -24,6 +24,10 @@ RESNET = {
 }
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 OLD_DIFFUSERS_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+SD1_HEADS = 8
+HEAD_WIDTH = 64
+# The width of the sinusoidal embedding of each number (size, crop ...) that SDXL is told.
+NUMBER_WIDTH = 256
 
 
 def under(shapes: Shapes, prefix: str) -> Shapes:
@@ -37,25 +41,50 @@ def indices(names: Iterable[str], prefix: str) -> int:
     return next(count for count in itertools.count() if str(count) not in found)
 
 
-def unet_config(shapes: Shapes, heads: int = 8) -> dict[str, Any]:
+def unet_config(shapes: Shapes) -> dict[str, Any]:
     """Return the ``UNet2DConditionModel`` configuration of a denoiser's tensors, named without prefix.
 
-    The layout does not tell the number of attention heads; Stable Diffusion 1 has 8 at every width. Raises
-    ``KeyError`` where a tensor that every such network has is missing.
+    The layout does not tell the number of attention heads: Stable Diffusion 1, whose projections into attention are
+    convolutions, has 8 at every width; in its successors, with linear ones, heads are 64 wide. Raises ``KeyError``
+    where a tensor that every such network has is missing.
     """
     levels = list(_levels(shapes))
     attends = [any(f"input_blocks.{block}.1.proj_in.weight" in shapes for block in level) for level in levels]
     # A downsampling ends every level but the last, and its convolution keeps the width.
+    widths = tuple(shapes[f"input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels)
+    linear = len(shapes["middle_block.1.proj_in.weight"]) == 2
     return {
         "in_channels": shapes["input_blocks.0.0.weight"][1],
         "out_channels": shapes["out.2.weight"][0],
-        "block_out_channels": tuple(shapes[f"input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels),
+        "block_out_channels": widths,
         "layers_per_block": len(levels[0]),
         "down_block_types": tuple("CrossAttnDownBlock2D" if yes else "DownBlock2D" for yes in attends),
         "up_block_types": tuple("CrossAttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends)),
+        "transformer_layers_per_block": tuple(_transformers(shapes, level) for level in levels),
         "cross_attention_dim": _context_width(shapes),
-        "attention_head_dim": heads,
-        "use_linear_projection": len(shapes["middle_block.1.proj_in.weight"]) == 2,
+        "attention_head_dim": tuple(max(1, width // HEAD_WIDTH) for width in widths) if linear else SD1_HEADS,
+        "use_linear_projection": linear,
+        **_added_embedding(shapes),
+    }
+
+
+def _transformers(shapes: Shapes, level: list[int]) -> int:
+    """Return how many transformer blocks an attention of ``level`` has, those of the middle where it has none.
+
+    diffusers takes the middle's number from the last level, which in SDXL's refiner has no attention of its own.
+    """
+    middle = indices(shapes, "middle_block.1.transformer_blocks.")
+    return indices(shapes, f"input_blocks.{level[0]}.1.transformer_blocks.") or middle
+
+
+def _added_embedding(shapes: Shapes) -> dict[str, Any]:
+    """Return what SDXL's denoisers have besides: an embedding of the pooled text and of the picture's numbers."""
+    if "label_emb.0.0.weight" not in shapes:
+        return {}
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": NUMBER_WIDTH,
+        "projection_class_embeddings_input_dim": shapes["label_emb.0.0.weight"][1],
     }
 
 
@@ -130,6 +159,7 @@ def unet_modules(config: Mapping[str, Any]) -> dict[str, str]:
         "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
         "mid_block.attentions.0": "middle_block.1",
+        "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
         **_resnet("mid_block.resnets.0", "middle_block.0"), **_resnet("mid_block.resnets.1", "middle_block.2"),
     }
     for level in range(depth):

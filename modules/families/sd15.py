@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from modules.core.errors import InvalidModel
 from modules.families import autoencoder, clip_text, ldm
-from modules.families.base import Conditioning, LatentFormat, Model, ModelInput, Variant, Vocabulary
+from modules.families.base import Conditioning, ImageCondition, LatentFormat, Model, ModelInput, Variant, Vocabulary
 from modules.families.clip_tokenizer import ClipTokenizer, clip_tokenizer, folder_tokenizer
 from modules.families.components import (
     LoadedModel,
@@ -87,7 +87,9 @@ class StableDiffusion1:
         """Return the model's noise levels and its prediction type."""
         return _own(model).space
 
-    def encode(self, model: Model, prompts: Sequence[str], settings: Settings) -> list[Conditioning]:
+    def encode(
+        self, model: Model, prompts: Sequence[str], settings: Settings, negative: bool = False
+    ) -> list[Conditioning]:
         """Encode each prompt alone: context float32 [positions per chunk, width], on the model's device."""
         loaded = _own(model)
         text_encoder = loaded.modules["text_encoder"]
@@ -108,6 +110,16 @@ class StableDiffusion1:
         positions = text_encoder.config.get("max_position_embeddings") if text_encoder else None
         size = positions - 2 if isinstance(positions, int) and positions > 2 else CHUNK_SIZE
         return Vocabulary(tokenizer.encode, tokenizer.comma_id, size)
+
+    def micro_conditioning(
+        self, model: Model, role: str, width: int, height: int, settings: Settings
+    ) -> tuple[float, ...]:
+        """Return nothing: the denoiser is told no size."""
+        return ()
+
+    def concat(self, model: Model, condition: ImageCondition) -> torch.Tensor | None:
+        """Return None: the denoiser takes the noisy latent alone."""
+        return None
 
     def call(self, model: Model, inputs: ModelInput) -> torch.Tensor:
         """Run the denoiser once; returns its raw output [rows, channels, height, width], on its device."""

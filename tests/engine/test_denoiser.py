@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modules.core.plan import Picture
+from modules.core.plan import Guidance
 from modules.engine.conditioning import ConditioningCache, PicturePrompts, picture_prompts
 from modules.engine.denoiser import Denoiser, Prompted
 from modules.families.base import Conditioning, ModelInput
@@ -48,7 +49,7 @@ class Network:
 
 def run(network: Network, item: Prompted, scale: float = 7.0, calls: int = 1) -> tuple[torch.Tensor, int]:
     freed: list[int] = []
-    denoiser = Denoiser(network, SPACE, item, scale, Recorder(), lambda: freed.append(1))
+    denoiser = Denoiser(network, SPACE, item, Guidance(scale), Recorder(), lambda: freed.append(1))
     x = torch.randn((len(item.prompts), 1, 2, 2), generator=torch.Generator().manual_seed(0))
     for _ in range(calls):
         denoised = denoiser(x, 2.0)
