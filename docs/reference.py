@@ -32,9 +32,15 @@ environment variable `COMMANDLINE_ARGS`; those on the command line win.
 COMMAND = """
 ## For `python webui.py txt2img`
 
-`--prompt` (required), `--negative-prompt`, `--steps`, `--sampler`, `--schedule`, `--seed`, `--width`, `--height`,
-`--cfg-scale`, `--batch-size`, `--batch-count`, `--model`, `--vae`, `--out` and `--set NAME=VALUE`, which may be
-repeated. Flags of folders and of the engine apply too.
+`--prompt` (required), `--negative-prompt`, `--style`, `--steps`, `--sampler`, `--schedule`, `--seed`, `--width`,
+`--height`, `--cfg-scale`, `--batch-size`, `--batch-count`, `--tiling`, `--model`, `--vae`, `--refiner`,
+`--refiner-switch-at`, `--out` and `--set NAME=VALUE`; `--style` and `--set` may be repeated. Flags of folders and of
+the engine apply too.
+
+`--hires` makes each picture again, larger: `--hires-scale` times, or as `--hires-width` and `--hires-height` say, with
+`--hires-upscaler`, `--hires-steps` and `--denoising-strength`. `--hires-checkpoint`, `--hires-sampler`,
+`--hires-schedule`, `--hires-cfg-scale`, `--hires-prompt` and `--hires-negative-prompt` are those of the first pass
+unless they are given.
 """
 
 FOREIGN = """

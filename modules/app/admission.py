@@ -12,10 +12,12 @@ from typing import Any
 
 import psutil
 
+from modules.app.styles import read_styles
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.job import Job
 from modules.core.request import MAX_PICTURES, Request, check, with_random_seeds
 from modules.host.registry import Host
+from modules.imaging.upscalers import find_upscaler
 from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
 from modules.plugin import hooks
 from modules.prompts import styles
@@ -23,6 +25,7 @@ from modules.sampling.samplers import find_sampler
 from modules.sampling.schedules import find_schedule
 
 KINDS = ("txt2img",)
+PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 ID = re.compile(r"[A-Za-z0-9_.()-]{1,100}")
 
 
@@ -69,19 +72,38 @@ def check_kind(request: Request) -> Request:
 def well_formed(request: Request) -> Request:
     """Return ``request`` with half characters (lone surrogates), which no file can hold, replaced in its prompts."""
     return dataclasses.replace(
-        request, prompt=request.prompt.encode(errors="replace").decode(),
-        negative_prompt=request.negative_prompt.encode(errors="replace").decode())
+        request, **{name: getattr(request, name).encode(errors="replace").decode() for name in PROMPTS})
 
 
 def resolve_names(request: Request, library: Library) -> Request:
-    """Return ``request`` with sampler, schedule, model and VAE under their proper names."""
-    sampler, combined = find_sampler(request.sampler)
-    schedule = combined if combined and request.schedule.lower() == "automatic" else request.schedule
+    """Return ``request`` with samplers, schedules, models, upscaler and VAE under their proper names."""
+    sampler, schedule = _sampling(request.sampler, request.schedule)
     model = find_model(request.model or request.settings.sd_model_checkpoint, library)
     vae = request.vae or request.settings.sd_vae
     library.find_vae(vae, model)
+    refiner = library.find_checkpoint(request.refiner).name if request.refiner else ""
+    resolved = dataclasses.replace(
+        request, sampler=sampler, schedule=schedule, model=model.name, vae=vae, refiner=refiner)
+    return _resolve_hires(resolved, library) if request.enable_hr else resolved
+
+
+def _resolve_hires(request: Request, library: Library) -> Request:
+    """Return ``request`` with the names of hires fix resolved; empty ones, which mean the first pass's, stay empty."""
+    sampler, schedule = request.hr_sampler, request.hr_schedule
+    if sampler:
+        sampler, combined = _sampling(sampler, schedule or "Automatic")
+        schedule = combined if combined != "Automatic" else schedule
     return dataclasses.replace(
-        request, sampler=sampler.name, schedule=find_schedule(schedule).label, model=model.name, vae=vae)
+        request, hr_sampler=sampler, hr_schedule=find_schedule(schedule).label if schedule else "",
+        hr_upscaler=find_upscaler(request.hr_upscaler),
+        hr_checkpoint=library.find_checkpoint(request.hr_checkpoint).name if request.hr_checkpoint else "")
+
+
+def _sampling(sampler: str, schedule: str) -> tuple[str, str]:
+    """Return the proper names of a sampler and a schedule; a schedule in the sampler's name replaces Automatic."""
+    found, combined = find_sampler(sampler)
+    schedule = combined if combined and schedule.lower() == "automatic" else schedule
+    return found.name, find_schedule(schedule).label
 
 
 def find_model(text: str, library: Library) -> ModelFile:
@@ -99,25 +121,20 @@ def find_model(text: str, library: Library) -> ModelFile:
 
 
 def apply_styles(request: Request, file: Path) -> tuple[Request, tuple[str, ...]]:
-    """Return ``request`` with its styles (from the styles' file) in the prompts, and warnings for unknown ones."""
+    """Return ``request`` with its styles (from the styles' file) in the prompts, and warnings for unknown ones.
+
+    A hires prompt that is empty stays so: it means the prompt, styles and all.
+    """
     if not request.styles:
         return request, ()
     known = read_styles(file)
     chosen = [known[name] for name in request.styles if name in known]
     warnings = tuple(f"There is no style {name!r}; it was ignored." for name in request.styles if name not in known)
-    return dataclasses.replace(
-        request, styles=(),
-        prompt=styles.apply(request.prompt, [style.prompt for style in chosen]),
-        negative_prompt=styles.apply(request.negative_prompt, [style.negative_prompt for style in chosen]),
-    ), warnings
-
-
-def read_styles(file: Path) -> dict[str, styles.Style]:
-    """Return the styles of ``file`` by name, none where it does not exist."""
-    try:
-        return {style.name: style for style in styles.parse_styles(file.read_text("utf-8", "replace"))}
-    except OSError:
-        return {}
+    texts = {"prompt": [style.prompt for style in chosen],
+             "negative_prompt": [style.negative_prompt for style in chosen]}
+    texts |= {f"hr_{name}": added for name, added in texts.items() if getattr(request, f"hr_{name}")}
+    applied: dict[str, Any] = {name: styles.apply(getattr(request, name), added) for name, added in texts.items()}
+    return dataclasses.replace(request, styles=(), **applied), warnings
 
 
 def fix_seeds(request: Request) -> Request:

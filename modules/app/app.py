@@ -17,6 +17,7 @@ from modules.app.jobs import JobStore
 from modules.app.messages import Engine, EngineStatus, Unload
 from modules.app.queue import JobQueue
 from modules.app.settings import SettingsStore
+from modules.app.styles import StyleBook
 from modules.app.workbench import WorkerConfig, open_host
 from modules.core.job import Job
 from modules.core.request import Request
@@ -42,6 +43,7 @@ class App:
     queue: JobQueue
     gallery: Gallery
     forms: FormStore
+    styles: StyleBook
     host: Host
     engine: Engine
     flags: Flags
@@ -188,4 +190,4 @@ def assemble(library: Library, settings: SettingsStore, host: Host, engine: Engi
         lambda image, job: gallery.add(image, job.parent or job.id),
     )
     forms = FormStore(data / "forms.sqlite3")
-    return App(places, library, settings, queue, gallery, forms, host, engine, flags)
+    return App(places, library, settings, queue, gallery, forms, StyleBook(places.styles), host, engine, flags)

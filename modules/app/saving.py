@@ -90,9 +90,11 @@ class Saver:
             if self._error is not None or picture.index in self._before:
                 continue
             try:
-                image = self._save(picture)
+                image = self._save(picture) if not picture.stage or self._wants_file(picture) else None
             except Exception as error:  # noqa: BLE001 - raised again by check, in the thread that runs the job
                 self._error = error
+                continue
+            if image is None or picture.stage:  # of what is kept of the way to a result nobody hears
                 continue
             self._saved.append(image)
             self._report(Saved(self._run.job_id, image))
@@ -101,12 +103,18 @@ class Saver:
         request = self._run.request
         parameters = with_hashes(picture, self._hash)
         text = infotext.format(picture.prompt, picture.negative_prompt, parameters)
-        wanted = picture.complete or request.settings.save_incomplete_images
-        spool = not (request.save_images and request.settings.samples_save and wanted)
-        target = Target(facts(request, picture, parameters), request.kind, PICTURE, spool)
+        about = facts(request, picture, parameters)
+        ending = f"-{picture.stage}" if picture.stage else ""
+        target = Target(about, request.kind, PICTURE, not self._wants_file(picture), ending)
         path = self._storage.outputs.save(picture.image, text, target, request.settings)
         return SavedImage(str(path), PICTURE, picture.image.width, picture.image.height, picture.seed, text,
                           picture.index)
+
+    def _wants_file(self, picture: FinishedPicture) -> bool:
+        """Return whether a picture belongs among the outputs; the others are only kept for a while."""
+        request = self._run.request
+        wanted = picture.complete or request.settings.save_incomplete_images
+        return request.save_images and request.settings.samples_save and wanted
 
     def grid(self) -> str:
         """Save a grid of the job's pictures if it is wanted; return why not, if that is worth a warning."""
@@ -146,7 +154,10 @@ class Saver:
 
 
 def with_hashes(picture: FinishedPicture, hash_of: Callable[[str], str]) -> Mapping[str, str]:
-    """Return the picture's infotext entries with the hashes of model and VAE put in, or left out if unknown."""
+    """Return the picture's infotext entries with the hashes of its models put in, or left out if unknown.
+
+    Those of model and VAE are entries of their own, those of other checkpoints follow their names: ``name [hash]``.
+    """
     files = {"Model hash": picture.model.checkpoint, "VAE hash": picture.model.vae}
     entries = dict(picture.parameters)
     for key, path in files.items():
@@ -154,6 +165,9 @@ def with_hashes(picture: FinishedPicture, hash_of: Callable[[str], str]) -> Mapp
             entries[key] = hash_of(path) if path else ""
             if not entries[key]:
                 del entries[key]
+    for key, path in picture.others.items():
+        if key in entries and (digits := hash_of(path)):
+            entries[key] = f"{entries[key]} [{digits}]"
     return entries
 
 

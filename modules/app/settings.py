@@ -148,14 +148,19 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``path`` so that it is always either the old or the new content; raises ``DiskFull``."""
+    """Write ``content`` to ``path`` as ``write_text`` does."""
+    write_text(path, json.dumps(content, indent=4, ensure_ascii=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``path`` (UTF-8, line ends as given) so that it is always the old or the new text; raises ``DiskFull``."""
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.",
-                                         suffix=".tmp", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=path.parent,
+                                         prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
             temporary = file.name
-            json.dump(content, file, indent=4, ensure_ascii=False)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

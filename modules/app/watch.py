@@ -107,7 +107,7 @@ class JobWatch:
 
     def picture(self, picture: FinishedPicture) -> None:
         """Hand a picture to be saved; raises what an earlier one failed with."""
-        self._sampling = False
+        self._sampling = self._sampling and bool(picture.stage)
         self._saver.put(picture)
 
     def _advance(self, *, force: bool = False) -> None:

@@ -94,21 +94,29 @@ def open_host(config: WorkerConfig) -> Host:
 def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     """Open the real engine; takes seconds, most of them for importing torch."""
     from modules.engine.engine import Engine
-    from modules.runtime import device
+    from modules.runtime import device, memory
     from modules.runtime.memory import Models
 
     places = config.folders()
     info = device.detect(config.flags)
-    placement = device.choose(info, config.flags)
+    device.configure(config.flags)
+    placement = device.with_attention(device.choose(info, config.flags), info, config.flags)
     library = Library(places, hashes)
-    engine = Engine(library, Models(model_budget(info.memory)), placement)
+    models = Models(model_budget(device.ram()["total"]), memory.accelerator(placement, info, config.flags))
+    engine = Engine(library, models, placement)
     host = open_host(config)
     return EngineBench(info.name or info.kind, engine, host, library,
                        lambda: device.memory(placement.device))
 
 
+def others(request: Request) -> tuple[str, ...]:
+    """Return the names of the checkpoints that take part beside the first."""
+    hires = request.hr_checkpoint if request.enable_hr else ""
+    return tuple(name for name in (hires, request.refiner) if name)
+
+
 def model_budget(memory: int) -> int:
-    """Return how many of the device's ``memory`` bytes loaded models may keep: half, so that work has room."""
+    """Return how many of ``memory`` bytes of main memory loaded models may keep: half, so that work has room."""
     return memory // 2
 
 
@@ -130,12 +138,13 @@ class EngineBench:
         return Outcome(all_made or not watch.stopping(), result.warnings)
 
     def files(self, request: Request) -> tuple[str, ...]:
-        """Return the paths of checkpoint and VAE."""
+        """Return the paths of checkpoints and VAE."""
         settings = request.settings
         checkpoint = self.library.find_checkpoint(request.model)
         vae = self.library.find_vae(request.vae or settings.sd_vae, checkpoint)
         wanted = (checkpoint if settings.add_model_hash_to_info else None,
-                  vae if settings.add_vae_hash_to_info else None)
+                  vae if settings.add_vae_hash_to_info else None,
+                  *(self.library.find_checkpoint(name) for name in others(request)))
         return tuple(file.path for file in wanted if file is not None)
 
     def unload(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modules.core.guidance import Guidance
 from modules.core.request import Request
 
 
@@ -30,19 +31,8 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Guidance:
-    """How the predictions of one model call are combined.
-
-    ``scale`` is that of classifier-free guidance, ``image_scale`` that of the picture for models that edit one.
-    """
-
-    scale: float = 7.0
-    image_scale: float = 1.5
-
-
-@dataclass(frozen=True)
 class Segment:
-    """From the fraction ``start`` (0 to 1) of a pass on, this model with these patches makes the calls."""
+    """From the share ``start`` (0 to 1) of the schedule on, this model with these patches makes the calls."""
 
     model: ModelRef
     start: float = 0.0
@@ -53,16 +43,16 @@ class Segment:
 class Bridge:
     """How a pass begins from the one before: the latent resized, or decoded, upscaled and encoded again.
 
-    ``method`` is a latent mode's or an upscaler's name; ``strength`` the share of the schedule that is run (0 to 1).
-    ``resize_width`` and ``resize_height`` are what the picture is brought to; where the pass is smaller, the middle
-    is cut out.
+    ``space`` is ``latent`` or ``pixels``, ``method`` the name of a latent mode or of an upscaler, ``strength`` (0 to 1)
+    how far up the schedule the pass begins; all its steps lie below. ``resize_width`` and ``resize_height`` are what
+    the picture is brought to; where the pass is smaller, the middle is kept.
     """
 
     space: str
     method: str
     strength: float
-    resize_width: int = 0
-    resize_height: int = 0
+    resize_width: int
+    resize_height: int
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ MAX_PROMPT_CHARACTERS = 200_000
 MAX_SIDE = 16_384
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_STEPS = 1_000
+# The steps of hires fix are the last of a run that is longer by the inverse of the strength.
+MIN_STRENGTH = 0.001
 MAX_BATCH_SIZE = 64
 MAX_PICTURES = 10_000
 
@@ -103,22 +105,21 @@ def check(request: Request) -> Request:
 def hires_size(request: Request) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return what hires fix brings the picture to and what it makes: two sizes (width, height) in pixels.
 
-    The first covers the second, whose middle is kept; sides are multiples of 8 (AUTOMATIC1111's rule).
+    The first covers the second, whose middle is kept; sides are multiples of 8, rounded down. AUTOMATIC1111's rule.
     """
     width, height, wide, high = request.width, request.height, request.hr_resize_x, request.hr_resize_y
     if not wide and not high:
-        scaled = _to_8(width * request.hr_scale), _to_8(height * request.hr_scale)
-        return scaled, scaled
-    if not high or not wide:
-        scale = wide / width if wide else high / height
-        scaled = (_to_8(wide or width * scale), _to_8(high or height * scale))
-        return scaled, scaled
-    scale = max(wide / width, high / height)
-    return (_to_8(max(wide, width * scale)), _to_8(max(high, height * scale))), (_to_8(wide), _to_8(high))
+        covering = int(width * request.hr_scale), int(height * request.hr_scale)
+    elif not high or (wide and wide * height > high * width):
+        covering = wide, wide * height // width
+    else:
+        covering = high * width // height, high
+    resized = _to_8(covering[0]), _to_8(covering[1])
+    return resized, (_to_8(wide), _to_8(high)) if wide and high else resized
 
 
-def _to_8(side: float) -> int:
-    return max(8, int(side) // 8 * 8)
+def _to_8(side: int) -> int:
+    return max(8, side // 8 * 8)
 
 
 def _check_hires(request: Request) -> None:
@@ -129,6 +130,8 @@ def _check_hires(request: Request) -> None:
         _check_range(name, getattr(request, name), 0, MAX_SIDE)
     _check_range("hr_second_pass_steps", request.hr_second_pass_steps, 0, MAX_STEPS)
     _check_range("hr_guidance_scale", request.hr_guidance_scale, -100.0, 1000.0)
+    if 0 < request.denoising_strength < MIN_STRENGTH:
+        raise InvalidRequest(f"denoising_strength must be 0 or at least {MIN_STRENGTH}.")
     width, height = hires_size(request)[1]
     if width < 64 or height < 64 or width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise InvalidRequest(f"Hires fix cannot make {width}x{height}.",

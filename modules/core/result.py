@@ -13,8 +13,9 @@ from modules.core.plan import ModelRef
 class FinishedPicture:
     """A decoded picture before it is saved.
 
-    ``image`` is a PIL image. ``parameters`` are the infotext's entries in order; hashes of model and VAE are put in
-    when the file is written, so that sampling never waits for them.
+    ``image`` is a PIL image. ``parameters`` are the infotext's entries in order; hashes of model and VAE, and of the
+    checkpoints whose paths ``others`` has by entry, are put in when the file is written, so that sampling never waits
+    for them. ``stage`` is empty for a result, and for what is kept of the way there the end of its file's name.
     """
 
     index: int
@@ -26,6 +27,8 @@ class FinishedPicture:
     model: ModelRef
     parameters: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
+    others: Mapping[str, str] = field(default_factory=dict)
+    stage: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,17 @@ def setting(default: Any, label: str, section: str, **info: Any) -> Any:
 MAX_NUMBER = 1e300
 
 SAVING, MODEL, SAMPLING, VAE = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE"
+SDXL = "Stable Diffusion XL"
 INFOTEXT, PREVIEW, PAGE = "Infotext", "Live previews", "User interface"
 QUEUE, API, COMPATIBILITY = "Queue", "API", "Compatibility"
+OPTIMIZATIONS = "Optimizations"
+
+# A1111's titles first, then those of kernels and packages by their own names.
+ATTENTION = (
+    "Automatic", "xformers", "sdp-no-mem - scaled dot product without memory efficient attention",
+    "sdp - scaled dot product", "sub-quadratic", "V1 - original v1", "InvokeAI", "Doggettx", "None",
+    "flash", "efficient", "cudnn", "flash-attn", "sage", "float32",
+)
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,14 @@ class Settings:
     directories_filename_pattern: str = setting("[date]", "Directory name pattern", SAVING, restricted=True)
     save_txt: bool = setting(False, "Write a text file with generation parameters next to every image", SAVING)
     save_incomplete_images: bool = setting(False, "Save interrupted images", SAVING)
+    save_images_before_highres_fix: bool = setting(False, "Save a copy of image before applying highres fix", SAVING,
+                                                   per_picture=True)
 
     # Stable Diffusion
     sd_model_checkpoint: str = setting("", "Stable Diffusion checkpoint", MODEL, choices="checkpoints",
                                        per_picture=True)
+    sd_checkpoints_limit: int = setting(0, "Maximum number of checkpoints loaded at the same time", MODEL, minimum=0,
+                                        maximum=10, step=1, help="0 keeps as many as half of the memory holds.")
     CLIP_stop_at_last_layers: int = setting(1, "Clip skip", MODEL, infotext="Clip skip", minimum=1, maximum=12,
                                             step=1, per_picture=True)
     emphasis: str = setting("Original", "Emphasis mode", MODEL, infotext="Emphasis", per_picture=True,
@@ -82,6 +95,23 @@ class Settings:
     randn_source: str = setting("CPU", "Random number generator source", MODEL, infotext="RNG", per_picture=True,
                                 choices=("CPU", "NV", "GPU"),
                                 help="CPU is the same on every machine; NV is what an NVIDIA card makes, anywhere.")
+    hires_fix_refiner_pass: str = setting("second pass", "Hires fix: which pass to enable refiner for", MODEL,
+                                          infotext="Hires refiner", per_picture=True,
+                                          choices=("first pass", "second pass", "both passes"))
+
+    # Stable Diffusion XL
+    sdxl_crop_top: int = setting(0, "Crop top coordinate", SDXL, infotext="SDXL crop top", minimum=0, maximum=8192,
+                                 step=1, per_picture=True, help="What the model is told of how the picture was cut.")
+    sdxl_crop_left: int = setting(0, "Crop left coordinate", SDXL, infotext="SDXL crop left", minimum=0, maximum=8192,
+                                  step=1, per_picture=True)
+    sdxl_refiner_low_aesthetic_score: float = setting(
+        2.5, "SDXL low aesthetic score", SDXL, infotext="SDXL low aesthetic score", minimum=0.0, maximum=10.0,
+        step=0.1, per_picture=True, help="What the refiner is told beside the negative prompt.")
+    sdxl_refiner_high_aesthetic_score: float = setting(
+        6.0, "SDXL high aesthetic score", SDXL, infotext="SDXL high aesthetic score", minimum=0.0, maximum=10.0,
+        step=0.1, per_picture=True, help="What the refiner is told beside the prompt.")
+    sdxl_clip_l_skip: bool = setting(False, "Clip skip SDXL", SDXL, infotext="Clip skip SDXL", per_picture=True,
+                                     help="Let Clip skip choose the layer of SDXL's first text encoder.")
 
     # VAE
     sd_vae: str = setting("Automatic", "SD VAE", VAE, choices="vaes", per_picture=True,
@@ -126,10 +156,34 @@ class Settings:
     uni_pc_lower_order_final: bool = setting(True, "UniPC lower order final", SAMPLING,
                                              infotext="UniPC lower order final", per_picture=True)
 
+    skip_early_cond: float = setting(0.0, "Ignore negative prompt during early sampling", SAMPLING,
+                                     infotext="Skip Early CFG", minimum=0.0, maximum=1.0, step=0.01, per_picture=True,
+                                     help="The share of the first steps to make without guidance: faster, more varied.")
+
+    # Optimizations
+    cross_attention_optimization: str = setting(
+        "Automatic", "Cross attention optimization", OPTIMIZATIONS, choices=ATTENTION,
+        help="Automatic measures on a graphics card. What a machine lacks counts as Automatic; sage is not exact.")
+    s_min_uncond: float = setting(0.0, "Negative Guidance minimum sigma", OPTIMIZATIONS, infotext="NGMS", minimum=0.0,
+                                  maximum=15.0, step=0.01, per_picture=True,
+                                  help="Below this noise level every other step leaves the negative prompt out, which "
+                                       "is faster; 0 never.")
+    s_min_uncond_all: bool = setting(False, "Negative Guidance minimum sigma all steps", OPTIMIZATIONS,
+                                     infotext="NGMS all steps", per_picture=True,
+                                     help="Leave it out of every step below that level.")
+    fp8_storage: str = setting("Disable", "FP8 weight", OPTIMIZATIONS, infotext="FP8 weight", per_picture=True,
+                               choices=("Disable", "Enable for SDXL", "Enable"),
+                               help="Hold the denoiser in 8 bits: half the memory, slightly different pictures.")
+    batch_cond_uncond: bool = setting(True, "Batch cond/uncond", OPTIMIZATIONS, per_picture=True,
+                                      help="Both prompts in one model call; two calls need less memory.")
+
     # Compatibility
     use_old_scheduling: bool = setting(False, "Use old prompt editing timelines", COMPATIBILITY,
                                        infotext="Old prompt editing timelines", per_picture=True,
                                        help="Pictures of version 1.5 and earlier need it.")
+    refiner_switch_by_sample_steps: bool = setting(
+        False, "Switch to refiner by sampling steps instead of model timesteps", COMPATIBILITY, per_picture=True,
+        infotext="Refiner switch by sampling steps", help="Pictures of version 1.7 and earlier need it.")
 
     # Infotext
     enable_pnginfo: bool = setting(True, "Write infotext to metadata of the generated image", INFOTEXT)

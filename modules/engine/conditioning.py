@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from modules.core.plan import Picture
 from modules.families.base import Conditioning
 from modules.prompts import grammar, tags
-from modules.prompts.schedule import Part, Stage, plan_prompts, schedule, text_at
+from modules.prompts.schedule import Part, Stage, plan_prompts, schedule
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,29 @@ class PicturePrompts:
     parts: tuple[Part, ...]
     negative: tuple[Stage, ...]
 
+    def said(self) -> Iterable[tuple[str, bool]]:
+        """Yield every text that occurs, and whether it is said as a negative prompt."""
+        for part in self.parts:
+            yield from ((stage.text, False) for stage in part.stages)
+        yield from ((stage.text, True) for stage in self.negative)
+
     def texts(self) -> Iterable[str]:
         """Yield every text that occurs."""
-        for stages in (*(part.stages for part in self.parts), self.negative):
-            for stage in stages:
-                yield stage.text
+        return (text for text, _ in self.said())
 
 
-def picture_prompts(picture: Picture, calls: int, old_timelines: bool) -> PicturePrompts:
-    """Return what is said at each of ``calls`` model calls; network tags and comments are taken out."""
+def picture_prompts(
+    picture: Picture, calls: int, old_timelines: bool, calls_before: int | None = None
+) -> PicturePrompts:
+    """Return what is said at each of ``calls`` model calls; network tags and comments are taken out.
+
+    ``calls_before`` are those of the first pass where this is the second: prompt editing goes on where it ended.
+    """
     positive = tags.extract(grammar.strip_comments(picture.prompt))[0]
     negative = grammar.strip_comments(picture.negative_prompt)
+    first, second = (calls, None) if calls_before is None else (calls_before, calls)
     return PicturePrompts(
-        plan_prompts(positive, calls, old_timelines=old_timelines),
-        schedule(negative, calls, old_timelines=old_timelines),
+        plan_prompts(positive, first, second, old_timelines), schedule(negative, first, second, old_timelines),
     )
 
 
@@ -61,26 +70,3 @@ class ConditioningCache:
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a model call: which picture of the batch, as what, with which weight, from which text."""
-
-    picture: int
-    role: str
-    weight: float
-    text: str
-
-
-def rows_at(prompts: Sequence[PicturePrompts], call: int, with_negative: bool) -> tuple[Row, ...]:
-    """Return the rows of model call ``call`` (from 0): each picture's parts, then the negative prompts."""
-    positive = tuple(
-        Row(picture, "cond", part.weight, text_at(part.stages, call))
-        for picture, item in enumerate(prompts) for part in item.parts
-    )
-    if not with_negative:
-        return positive
-    return positive + tuple(
-        Row(picture, "uncond", 1.0, text_at(item.negative, call)) for picture, item in enumerate(prompts)
-    )

@@ -1,43 +1,54 @@
-"""A request becomes a plan: seeds, pictures, batches, passes and the infotext's entries. Pure."""
+"""A request becomes a plan: seeds, pictures, batches, passes and their models. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from itertools import groupby
-from typing import Any
 
-from modules import __version__
-from modules.core.plan import Guidance, ModelRef, Pass, Picture, Plan, Segment
-from modules.core.request import MAX_SEED, Request
-from modules.core.settings import Settings, setting_infos
+from modules.core.guidance import Guidance
+from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment
+from modules.core.request import MAX_SEED, Request, hires_size
+from modules.engine.entries import parameters
+from modules.imaging.resize import LATENT_UPSCALERS
 from modules.prompts import tags
-
-# Entries with a place of their own in the infotext, before the settings that merely differ from their defaults.
-PLACED = ("Clip skip", "ENSD", "RNG")
+from modules.sampling.samplers import find_sampler
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelNames:
-    """What the infotext calls the model and the VAE; ``vae`` is empty for the checkpoint's own."""
+class Checkpoint:
+    """A checkpoint that takes part, and what the infotext calls it and its VAE (empty for its own)."""
 
-    model: str
+    ref: ModelRef
+    name: str
     vae: str = ""
 
 
-def plan(request: Request, model: ModelRef, names: ModelNames, extra: Mapping[str, str]) -> Plan:
-    """Return the plan for ``request``, whose seeds are fixed, on ``model``; ``extra`` are plugins' infotext entries."""
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a request; ``hires`` and ``refiner`` are None where it names none."""
+
+    base: Checkpoint
+    hires: Checkpoint | None = None
+    refiner: Checkpoint | None = None
+
+
+def plan(request: Request, checkpoints: Checkpoints, extra: Mapping[str, str]) -> Plan:
+    """Return the plan for ``request``, whose seeds are fixed; ``extra`` are plugins' infotext entries."""
     pictures = tuple(_picture(request, index) for index in range(request.batch_size * request.batch_count))
-    base = Pass(
-        request.width, request.height, request.steps, request.sampler, request.schedule,
-        Guidance(request.guidance_scale),
-        (Segment(model),),
-    )
-    return Plan(request, pictures, (base,), parameters(request, names, extra))
+    passes = (_base_pass(request, checkpoints), *_hires_pass(request, checkpoints))
+    names = {"Model": checkpoints.base.name, "VAE": checkpoints.base.vae} | other_names(passes, checkpoints)
+    return Plan(request, pictures, passes, parameters(request, names, extra))
 
 
-def batches(pictures: tuple[Picture, ...], size: int) -> tuple[tuple[int, ...], ...]:
-    """Return indices of pictures sampled together: at most ``size``, and only with the same network tags."""
+def batches(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    """Return indices of pictures sampled together: at most a batch, and only with the same network tags.
+
+    One by one where a sampler looks at all of a batch to decide on its steps.
+    """
+    pictures, size = plan.pictures, plan.request.batch_size
+    if any(find_sampler(pass_.sampler)[0].alone for pass_ in plan.passes):
+        size = 1
     cut = (pictures[start:start + size] for start in range(0, len(pictures), size))
     return tuple(
         tuple(picture.index for picture in group)
@@ -50,56 +61,18 @@ def network_tags(picture: Picture) -> tuple[str, ...]:
     return tuple(str(tag) for tag in tags.extract(picture.prompt)[1])
 
 
-def parameters(request: Request, names: ModelNames, extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the infotext's entries that all pictures share, in A1111's order.
-
-    ``Seed`` is put in per picture; hashes are empty until the file is written.
-    """
-    settings = request.settings
-    entries: dict[str, Any] = {
-        "Steps": request.steps,
-        "Sampler": request.sampler,
-        "Schedule type": request.schedule,
-        "CFG scale": _number(request.guidance_scale),
-        "Seed": "",
-        "Size": f"{request.width}x{request.height}",
-    }
-    entries |= _model_entries(settings, names)
-    if request.subseed_strength > 0:
-        entries |= {"Variation seed": "", "Variation seed strength": _number(request.subseed_strength)}
-    if request.seed_resize_from_w > 0 and request.seed_resize_from_h > 0:
-        entries["Seed resize from"] = f"{request.seed_resize_from_w}x{request.seed_resize_from_h}"
-    changed = changed_settings(settings)
-    entries |= {name: changed[name] for name in PLACED if name in changed}
-    entries |= {name: value for name, value in changed.items() if name not in PLACED}
-    entries |= {name: value for name, value in {**extra, **request.parameters}.items() if name not in entries}
-    if settings.add_version_to_infotext:
-        entries["Version"] = f"Darkroom {__version__}"
-    return {name: str(value) for name, value in entries.items()}
+def other_names(passes: tuple[Pass, ...], checkpoints: Checkpoints) -> dict[str, str]:
+    """Return the infotext entries that name a checkpoint beside the first one, of those that take part."""
+    others = {"Hires checkpoint": checkpoints.hires, "Refiner": checkpoints.refiner}
+    taking_part = {segment.model for pass_ in passes for segment in pass_.segments}
+    return {key: other.name for key, other in others.items() if other and other.ref in taking_part}
 
 
-def changed_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings that change the picture and differ from the infotext's defaults, by infotext name.
-
-    ``RNG`` is always written: readers take a missing one for ``GPU``.
-    """
-    defaults = Settings()
-    return {
-        info.infotext: _number(getattr(settings, name))
-        for name, info in setting_infos().items()
-        if info.infotext and (name == "randn_source" or getattr(settings, name) != getattr(defaults, name))
-    }
-
-
-def picture_parameters(plan: Plan, picture: Picture) -> dict[str, str]:
-    """Return one picture's infotext entries: the plan's with its own seeds, and what plugins added to it."""
-    entries = dict(plan.parameters)
-    entries["Seed"] = str(picture.seed)
-    if "Variation seed" in entries:
-        entries["Variation seed"] = str(picture.subseed)
-    version = entries.pop("Version", None)
-    entries |= picture.parameters
-    return entries | ({"Version": version} if version else {})
+def other_checkpoints(plan: Plan) -> dict[str, str]:
+    """Return the paths of the checkpoints that infotext entries name beside the first one."""
+    refined = [pass_.segments[-1].model for pass_ in plan.passes if len(pass_.segments) > 1]
+    models = {"Hires checkpoint": [plan.passes[-1].segments[0].model], "Refiner": refined}
+    return {key: found[0].checkpoint for key, found in models.items() if found and key in plan.parameters}
 
 
 def _picture(request: Request, index: int) -> Picture:
@@ -109,19 +82,33 @@ def _picture(request: Request, index: int) -> Picture:
     return Picture(index, request.prompt, request.negative_prompt, seed, subseed)
 
 
-def _model_entries(settings: Settings, names: ModelNames) -> dict[str, str]:
-    entries = {}
-    if settings.add_model_hash_to_info:
-        entries["Model hash"] = ""
-    if settings.add_model_name_to_info:
-        entries["Model"] = names.model
-    if names.vae and settings.add_vae_hash_to_info:
-        entries["VAE hash"] = ""
-    if names.vae and settings.add_vae_name_to_info:
-        entries["VAE"] = names.vae
-    return entries
+def _base_pass(request: Request, checkpoints: Checkpoints) -> Pass:
+    refined = not request.enable_hr or request.settings.hires_fix_refiner_pass != "second pass"
+    segments = _segments(request, checkpoints.base, checkpoints.refiner if refined else None)
+    return Pass(
+        request.width, request.height, request.steps, request.sampler, request.schedule,
+        Guidance(request.guidance_scale), segments,
+    )
 
 
-def _number(value: Any) -> str:
-    """Write 7.0 as 7, as old infotexts do."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _hires_pass(request: Request, checkpoints: Checkpoints) -> tuple[Pass, ...]:
+    if not request.enable_hr:
+        return ()
+    resized, size = hires_size(request)
+    space = "latent" if request.hr_upscaler in LATENT_UPSCALERS else "pixels"
+    refined = request.settings.hires_fix_refiner_pass != "first pass"
+    sampler, combined = find_sampler(request.hr_sampler or request.sampler)
+    return (Pass(
+        *size, request.hr_second_pass_steps or request.steps, sampler.name,
+        request.hr_schedule or combined or request.schedule,
+        Guidance(request.hr_guidance_scale or request.guidance_scale),
+        _segments(request, checkpoints.hires or checkpoints.base, checkpoints.refiner if refined else None),
+        Bridge(space, request.hr_upscaler, request.denoising_strength, *resized),
+        request.hr_prompt, request.hr_negative_prompt,
+    ),)
+
+
+def _segments(request: Request, first: Checkpoint, refiner: Checkpoint | None) -> tuple[Segment, ...]:
+    if refiner is None or refiner.ref == first.ref or request.refiner_switch_at >= 1:
+        return (Segment(first.ref),)
+    return (Segment(first.ref), Segment(refiner.ref, request.refiner_switch_at))

@@ -1,133 +1,218 @@
-"""One batch through a sampler."""
+"""One batch through its passes, each a run of a sampler."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from modules.engine.conditioning import picture_prompts
+from modules.core.plan import Pass, Segment
+from modules.engine import bridges
+from modules.engine.bridges import Beginning
+from modules.engine.conditioning import PicturePrompts, picture_prompts
 from modules.engine.denoiser import Denoiser, Prompted
 from modules.engine.exhaustion import is_out_of_memory, out_of_memory
-from modules.engine.loader import Loader
+from modules.engine.loader import Loaded
 from modules.engine.planner import network_tags
-from modules.engine.preview import Previewer
-from modules.engine.work import Work
-from modules.families.base import ModelInput
+from modules.engine.segments import Relay, Share, share_of_calls, share_of_timesteps
+from modules.engine.work import Bench, Work
+from modules.families.base import Conditioning, ImageCondition, ModelInput
 from modules.plugin import StepState, hooks
 from modules.prompts import tags
-from modules.runtime import patches
+from modules.runtime import patches, tiling
 from modules.sampling import noise
-from modules.sampling.runs import Run, model_calls, prepare
+from modules.sampling.runs import Run, exact_steps, model_calls, prepare, truncate_to
 from modules.sampling.samplers import Denoised, find_sampler
+from modules.sampling.spaces import Space
+
+
+@dataclass
+class Reached:
+    """How far a batch is: the model in use and its latest estimate, for pictures that are interrupted."""
+
+    loaded: Loaded | None = None
+    last: torch.Tensor | None = None
 
 
 class BatchSampling:
-    """Samples a batch; ``last`` is the latest estimate, for pictures that are interrupted."""
+    """Samples a batch, pass by pass."""
 
-    def __init__(self, loader: Loader, previewer: Previewer, work: Work) -> None:
-        self._loader = loader
-        self._previewer = previewer
+    def __init__(self, bench: Bench, work: Work) -> None:
+        self._bench = bench
         self._work = work
-        self.loaded = loader.load(work.base.segments[0].model, work.watch.phase)
-        self.last: torch.Tensor | None = None
+        self.reached = Reached()
 
     def run(self) -> torch.Tensor:
         """Return the batch's latents [pictures, channels, height, width]; raises ``OutOfMemory`` with the numbers."""
+        latents = self._pass(0, None)
+        for number, pass_ in enumerate(self._work.plan.passes[1:], 1):
+            assert self.reached.loaded is not None
+            begin = bridges.leave(self._bench, self._work, pass_, latents, self.reached.loaded)
+            latents = self._pass(number, begin)
+        return latents
+
+    def _pass(self, number: int, begin: Beginning | None) -> torch.Tensor:
+        pass_ = self._work.plan.passes[number]
         try:
-            return self._sample()
+            return PassSampling(self._bench, self._work, number, self.reached).run(begin)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            base, pictures = self._work.base, len(self._work.pictures)
-            raise out_of_memory("sampling", base.width, base.height, pictures, self._loader.placement.device) from error
+            pictures, device = len(self._work.pictures), self._bench.loader.placement.device
+            raise out_of_memory("sampling", pass_.width, pass_.height, pictures, device) from error
 
-    def _sample(self) -> torch.Tensor:
-        work, settings = self._work, self._work.plan.request.settings
-        self._apply_patches()
-        space = self.loaded.family.space(self.loaded.model)
-        sampler, _ = find_sampler(work.base.sampler)
-        run = prepare(sampler, work.base.schedule, work.base.steps, space, settings)
-        space = run.space  # LCM's is coarser: the network is told whole timesteps of its training
-        prompted = self._prompted(run.steps * sampler.calls_per_step, sampler.needs_uncond)
-        work.watch.phase("Sampling")
-        denoiser = Denoiser(
-            self._model_call(), space, prompted, work.base.guidance, work.watch, self._loader.release
-        )
-        denoise = hooks.wrap_denoise(work.active, self._reporting(denoiser, model_calls(run)), work.plan)
-        start = self._start_noise() * run.start_scale
-        x: torch.Tensor = sampler.sample(
-            denoise, start, run.sigmas, noise=self._step_noise(run), space=space, **run.options
-        )
+
+class PassSampling:
+    """One pass of a batch: the ``number``-th of its plan."""
+
+    def __init__(self, bench: Bench, work: Work, number: int, reached: Reached) -> None:
+        self._bench = bench
+        self._work = work
+        self._number = number
+        self._pass: Pass = work.plan.passes[number]
+        self._reached = reached
+        self._sampler = find_sampler(self._pass.sampler)[0]
+        self._settings = work.plan.request.settings
+
+    def run(self, begin: Beginning | None) -> torch.Tensor:
+        """Return the latents that the pass makes: from noise alone, or from what ``begin`` returns."""
+        loaded = self._load(self._pass.segments[0])
+        run = self._prepared(loaded.family.space(loaded.model))
+        x = self._noise(loaded) * run.start_scale
+        if begin is not None:
+            x = x + begin(loaded).to(x) * run.init_scale
+        step_noise = self._step_noise(run, loaded)
+        relay = Relay(self._denoiser(loaded, 0), self._pass.segments[1:], self._opened, self._share(run.space))
+        # From here on the relay alone holds the model, so that it may leave memory when the next segment begins.
+        del loaded
+        denoise = hooks.wrap_denoise(self._work.active, self._reporting(relay, model_calls(run)), self._work.plan)
+        x = self._sampler.sample(denoise, x, run.sigmas, noise=step_noise, space=run.space, **run.options)
         return x * run.end_scale
 
-    def _apply_patches(self) -> None:
+    def _prepared(self, space: Space) -> Run:
+        pass_ = self._pass
+        if pass_.bridge is None:
+            return prepare(self._sampler, pass_.schedule, pass_.steps, space, self._settings)
+        steps, t_enc = exact_steps(pass_.steps, pass_.bridge.strength)
+        return truncate_to(prepare(self._sampler, pass_.schedule, steps, space, self._settings), t_enc)
+
+    def _load(self, segment: Segment) -> Loaded:
+        """Return the segment's model with its patches in force; the one in use before may leave memory for it."""
         work = self._work
-        segment = work.base.segments[0]
-        found = tags.extract(work.pictures[0].prompt)[1]
-        patches.apply(self.loaded.model, segment.patches + hooks.patches(work.active, work.plan, segment, found))
+        self._reached.loaded = None
+        loaded = self._bench.loader.load(segment.model, work.watch.phase, self._settings)
+        found = tags.extract(work.said(self._pass)[0].prompt)[1]
+        patches.apply(loaded.model, segment.patches + hooks.patches(work.active, work.plan, segment, found))
+        tiling.apply(loaded.model.modules, work.plan.request.tiling)
+        self._reached.loaded = loaded
+        return loaded
 
-    def _prompted(self, calls: int, always_uncond: bool) -> Prompted:
-        work, settings = self._work, self._work.plan.request.settings
-        prompts = [picture_prompts(picture, calls, settings.use_old_scheduling) for picture in work.pictures]
-        texts = [text for item in prompts for text in item.texts()]
-        encoded = self._loader.encode(self.loaded, network_tags(work.pictures[0]), texts, settings)
-        return Prompted(prompts, encoded, always_uncond)
+    def _opened(self, segment: Segment, first_call: int) -> Denoiser:
+        return self._denoiser(self._load(segment), first_call)
 
-    def _start_noise(self) -> torch.Tensor:
-        """Return what the pictures start from: float32 [pictures, channels, height, width]."""
-        work, request = self._work, self._work.plan.request
-        factor = self.loaded.model.variant.latent.factor
-        resized = (request.seed_resize_from_h // factor, request.seed_resize_from_w // factor)
-        return noise.picture_noise(
-            self._shape(), [picture.seed for picture in work.pictures],
-            subseeds=[picture.subseed for picture in work.pictures], subseed_strength=request.subseed_strength,
-            seed_resize_from=resized, source=request.settings.randn_source, device=self._loader.placement.device,
+    def _denoiser(self, loaded: Loaded, first_call: int) -> Denoiser:
+        work = self._work
+        prompted = self._prompted(loaded)
+        self._bench.loader.place(loaded, "unet", 2 * len(work.pictures) * self._pass.width * self._pass.height)
+        work.watch.phase("Sampling")
+        family, model = loaded.family, loaded.model
+
+        def call(inputs: ModelInput) -> torch.Tensor:
+            return family.call(model, inputs)
+
+        # A consistency sampler's space is coarser: the network is told whole timesteps of its training.
+        return Denoiser(
+            hooks.wrap_model(work.active, call, work.plan), self._sampler.grid(family.space(model)), prompted,
+            self._pass.guidance, work.watch, self._bench.loader.release, self._settings, first_call,
         )
 
-    def _step_noise(self, run: Run) -> noise.NoiseSource | None:
+    def _prompted(self, loaded: Loaded) -> Prompted:
+        family, model, pass_ = loaded.family, loaded.model, self._pass
+        prompts = self._prompts()
+        # What A1111 tells the denoiser of the second pass is the size before the margins are cut off.
+        size = (pass_.bridge.resize_width, pass_.bridge.resize_height) if pass_.bridge else (pass_.width, pass_.height)
+        concat = self._concat(loaded)
+        return Prompted(
+            prompts, self._encoded(loaded, prompts), self._calls(pass_), self._sampler.needs_uncond,
+            {role: family.micro_conditioning(model, role, *size, self._settings) for role in ("cond", "uncond")},
+            concat, model.variant.takes,
+        )
+
+    def _concat(self, loaded: Loaded) -> torch.Tensor | None:
+        """Return the channels beside the latent; the autoencoder makes them where there are any."""
+        width, height = self._pass.width, self._pass.height
+        if loaded.model.variant.takes:
+            self._bench.loader.place(loaded, "vae", width * height)
+        return loaded.family.concat(loaded.model, ImageCondition(width, height))
+
+    def _prompts(self) -> list[PicturePrompts]:
+        before = self._calls(self._work.plan.passes[0]) if self._number else None
+        return [
+            picture_prompts(picture, self._calls(self._pass), self._settings.use_old_scheduling, before)
+            for picture in self._work.said(self._pass)
+        ]
+
+    def _encoded(self, loaded: Loaded, prompts: list[PicturePrompts]) -> dict[tuple[str, bool], Conditioning]:
+        key = network_tags(self._work.said(self._pass)[0])
+        found: dict[tuple[str, bool], Conditioning] = {}
+        for negative in (False, True):
+            texts = [text for item in prompts for text, said_negative in item.said() if said_negative == negative]
+            encoded = self._bench.loader.encode(loaded, key, texts, self._settings, negative)
+            found |= {(text, negative): conditioning for text, conditioning in encoded.items()}
+        return found
+
+    def _calls(self, pass_: Pass) -> int:
+        """Return the model calls over which prompts are scheduled: a pass's own are fewer where its last step is."""
+        return pass_.steps * find_sampler(pass_.sampler)[0].calls_per_step
+
+    def _share(self, space: Space) -> Share:
+        if self._settings.refiner_switch_by_sample_steps:
+            return share_of_calls(self._calls(self._pass))
+        return share_of_timesteps(space)
+
+    def _noise(self, loaded: Loaded) -> torch.Tensor:
+        """Return what the pictures start from: float32 [pictures, channels, height, width]."""
+        work, request = self._work, self._work.plan.request
+        factor = loaded.model.variant.latent.factor
+        resized = (request.seed_resize_from_h // factor, request.seed_resize_from_w // factor)
+        return noise.picture_noise(
+            self._shape(loaded), work.seeds, subseeds=[picture.subseed for picture in work.pictures],
+            subseed_strength=request.subseed_strength, seed_resize_from=resized,
+            source=self._settings.randn_source, device=self._bench.loader.placement.device,
+        )
+
+    def _step_noise(self, run: Run, loaded: Loaded) -> noise.NoiseSource | None:
         """Return what the sampler draws on its way, continuing each picture's stream."""
-        settings = self._work.plan.request.settings
-        seeds = [picture.seed for picture in self._work.pictures]
-        device = self._loader.placement.device
+        settings, seeds, shape = self._settings, self._work.seeds, self._shape(loaded)
+        device = self._bench.loader.placement.device
         if run.sampler.noise == "none":
             return None
         if run.sampler.noise == "brownian":
-            return noise.brownian_noise(
-                self._shape(), seeds, run.noise_range, source=settings.randn_source, device=device
-            )
-        return noise.sequential_noise(
-            self._shape(), seeds, source=settings.randn_source, device=device,
-            seed_delta=settings.eta_noise_seed_delta,
-        )
+            return noise.brownian_noise(shape, seeds, run.noise_range, source=settings.randn_source, device=device)
+        return noise.sequential_noise(shape, seeds, source=settings.randn_source, device=device,
+                                      seed_delta=settings.eta_noise_seed_delta)
 
-    def _shape(self) -> noise.Shape:
-        latent, base = self.loaded.model.variant.latent, self._work.base
-        return latent.channels, base.height // latent.factor, base.width // latent.factor
+    def _shape(self, loaded: Loaded) -> noise.Shape:
+        latent = loaded.model.variant.latent
+        return latent.channels, self._pass.height // latent.factor, self._pass.width // latent.factor
 
-    def _model_call(self) -> Callable[[ModelInput], torch.Tensor]:
-        family, model = self.loaded.family, self.loaded.model
-        wrapped: Callable[[ModelInput], torch.Tensor] = hooks.wrap_model(
-            self._work.active, lambda inputs: family.call(model, inputs), self._work.plan
-        )
-        return wrapped
-
-    def _reporting(self, denoiser: Denoiser, calls: int) -> Callable[[torch.Tensor, float], Denoised]:
-        """Return ``denoiser`` with progress, ``on_step`` and preview after each call."""
-        work, steps = self._work, self._work.base.steps
+    def _reporting(self, relay: Relay, calls: int) -> Callable[[torch.Tensor, float], Denoised]:
+        """Return ``relay`` with progress, ``on_step`` and preview after each call."""
+        work, steps = self._work, [pass_.steps for pass_ in self._work.plan.passes]
+        before, own, total = sum(steps[:self._number]), steps[self._number], sum(steps)
 
         def denoise(x: torch.Tensor, sigma: float) -> Denoised:
-            denoised = denoiser(x, sigma)
-            self.last = denoised.x0
-            work.watch.step(steps * min(1.0, denoiser.calls / calls), steps)
-            hooks.on_step(work.active, StepState(denoiser.calls, calls, sigma, denoised.x0))
-            self._show(denoised.x0, denoiser.calls)
+            denoised = relay(x, sigma)
+            self._reached.last = denoised.x0
+            work.watch.step(before + own * min(1.0, relay.calls / calls), total)
+            hooks.on_step(work.active, StepState(relay.calls, calls, sigma, denoised.x0))
+            self._show(denoised.x0, relay.calls)
             return denoised
         return denoise
 
     def _show(self, x0: torch.Tensor, call: int) -> None:
-        settings = self._work.plan.request.settings
-        due = call % settings.show_progress_every_n_steps == 0
-        if settings.live_previews_enable and due and self._work.watch.wants_preview():
-            latent = self.loaded.model.variant.latent
-            self._work.watch.preview(self._previewer.image(x0, latent, settings.show_progress_type))
+        due = call % self._settings.show_progress_every_n_steps == 0
+        if self._reached.loaded and self._settings.live_previews_enable and due and self._work.watch.wants_preview():
+            latent = self._reached.loaded.model.variant.latent
+            self._work.watch.preview(self._bench.previewer.image(x0, latent, self._settings.show_progress_type))

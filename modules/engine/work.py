@@ -1,13 +1,26 @@
-"""What one batch is made from."""
+"""What one batch is made from, and with what."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modules.core.plan import Pass, Picture, Plan
 from modules.core.result import Watch
+from modules.engine.loader import Loader
+from modules.engine.preview import Previewer
+from modules.imaging.resize import Upscaler
 from modules.plugin.hooks import Active
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every batch is made with: models, previews, and the upscalers of pixels by name."""
+
+    loader: Loader
+    previewer: Previewer
+    upscalers: Mapping[str, Upscaler]
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,14 @@ class Work:
     watch: Watch
 
     @property
-    def base(self) -> Pass:
-        """The first pass."""
-        return self.plan.passes[0]
+    def seeds(self) -> list[int]:
+        """The seed of each picture."""
+        return [picture.seed for picture in self.pictures]
+
+    def said(self, pass_: Pass) -> tuple[Picture, ...]:
+        """Return the pictures with the prompts that ``pass_`` says."""
+        return tuple(
+            dataclasses.replace(picture, prompt=pass_.prompt or picture.prompt,
+                                negative_prompt=pass_.negative_prompt or picture.negative_prompt)
+            for picture in self.pictures
+        )

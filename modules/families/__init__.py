@@ -5,12 +5,14 @@ from __future__ import annotations
 from modules.core.errors import InvalidModel
 from modules.families.base import Family, Variant
 from modules.families.foreign import impression
+from modules.families.sd2 import StableDiffusion2
 from modules.families.sd15 import StableDiffusion1
+from modules.families.sdxl import StableDiffusionXL
 from modules.library.headers import Header
 
 __all__ = ["FAMILIES", "Family", "Variant", "detect"]
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion1(),)
+FAMILIES: tuple[Family, ...] = (StableDiffusion1(), StableDiffusion2(), StableDiffusionXL())
 
 
 def detect(header: Header) -> tuple[Family, Variant]:

@@ -85,9 +85,11 @@ class ModelInput:
 
     ``x`` [rows, channels, height, width] is already scaled for the network; ``sigma`` and ``timestep`` are floats;
     ``call`` counts the model calls of the pass from 0. ``context`` [rows, tokens, width]. ``roles`` names each row
-    ``cond``, ``uncond`` or ``image_uncond``; ``rows`` gives its picture within the batch. ``concat`` is appended to
-    the channels of ``x`` (mask and masked latent, picture, depth). ``residuals`` are added inside the network
-    (``down``, ``mid``); ``attention`` maps a layer's name to hooks.
+    ``cond``, ``uncond``, ``image_uncond`` (the negative prompt with the picture, for models that edit one) or, for what
+    ``cond`` is told of a worse network, ``perturbed``, ``smoothed`` or ``skipped``; ``rows`` gives its picture within
+    the batch. ``concat`` is appended to the channels of ``x`` (mask and masked latent, picture, depth). ``residuals``
+    are added inside the network (``down``, ``mid``); ``attention`` maps a layer's name, or ``attn1``, ``attn2`` or
+    ``block`` for all of a kind, to hooks.
     """
 
     x: torch.Tensor
@@ -174,5 +176,7 @@ class Family(Protocol):
         ``tiled`` decodes in overlapping tiles, which needs less memory and may leave faint seams.
         """
 
-    def encode_image(self, model: Model, pixels: torch.Tensor, generator: Any = None) -> torch.Tensor:
+    def encode_image(
+        self, model: Model, pixels: torch.Tensor, generator: Any = None, tiled: bool = False
+    ) -> torch.Tensor:
         """Encode pixels [n, 3, H, W] in 0..1 to latents scaled for the denoiser; the mean without a generator."""

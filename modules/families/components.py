@@ -24,12 +24,15 @@ WRONG_CONFIGURATION = "It is not a model of this kind, or its config.json is dam
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A diffusion model in memory; ``applied`` is what the patch stack has in force on it."""
+    """A diffusion model in memory; ``applied`` is what the patch stack has in force on it.
+
+    ``tokenizers`` are by the component that reads their tokens.
+    """
 
     variant: Variant
     modules: Mapping[str, Any]
     placement: Placement
-    tokenizer: ClipTokenizer
+    tokenizers: Mapping[str, ClipTokenizer]
     space: Space
     applied: Applied = field(init=False)
 
@@ -67,11 +70,12 @@ def build_unet(config: Mapping[str, Any], source: Source, placement: Placement) 
     """Return diffusers' denoiser with weights, its attention open to hooks."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    from modules.runtime import attention
+    from modules.runtime import attention, perturb
 
     unet = _on_meta(lambda: UNet2DConditionModel.from_config(dict(config)), source.what)
     _assign(unet, "unet", source, placement)
-    attention.install(unet)
+    attention.install(unet, placement.attention)
+    perturb.install(unet)
     return unet
 
 
@@ -79,21 +83,33 @@ def build_vae(config: Mapping[str, Any], source: Source, placement: Placement) -
     """Return diffusers' autoencoder with weights."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+    from modules.runtime import attention
+
     vae = _on_meta(lambda: AutoencoderKL.from_config(dict(config)), source.what)
     _assign(vae, "vae", source, placement)
+    attention.install_in_autoencoder(vae, placement.attention)
     return vae
 
 
-def build_clip(config: Mapping[str, Any], source: Source, placement: Placement) -> Any:
-    """Return transformers' CLIP text encoder with weights."""
+def build_clip(config: Mapping[str, Any], source: Source, placement: Placement, projected: bool = False) -> Any:
+    """Return transformers' CLIP text encoder with weights.
+
+    ``projected`` adds the projection of the pooled output, as its layer ``text_projection``.
+    """
     import torch
     from transformers.models.clip.configuration_clip import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPTextModel
 
-    text = _on_meta(lambda: CLIPTextModel(CLIPTextConfig.from_dict(dict(config))), source.what)
+    def build() -> Any:
+        text = CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
+        if projected:
+            text.text_projection = torch.nn.Linear(text.config.hidden_size, text.config.projection_dim, bias=False)
+        return text
+
+    text = _on_meta(build, source.what)
     _assign(text, "text_encoder", source, placement)
     positions = text.config.max_position_embeddings
-    text.embeddings.position_ids = torch.arange(positions, device=placement.device).unsqueeze(0)
+    text.embeddings.position_ids = torch.arange(positions, device=placement.home).unsqueeze(0)
     return text
 
 
@@ -112,11 +128,15 @@ def _on_meta(build: Callable[[], Any], what: str) -> Any:
 
 
 def _assign(module: Any, component: str, source: Source, placement: Placement) -> None:
+    import torch
+
     from modules.runtime.weights import Target, assign
 
     large = placement.cast_above if component == "unet" else None
-    target = Target(placement.device, placement.dtype(component), placement.storage, large)
+    target = Target(placement.home, placement.dtype(component), placement.storage, large)
     assign(module, source.weights, source.name, target, source.what)
+    if placement.channels_last:
+        module.to(memory_format=torch.channels_last)
 
 
 def unet_source(weights: Mapping[str, torch.Tensor], prefix: str, config: Mapping[str, Any]) -> Source:

@@ -10,10 +10,11 @@ from modules.library.headers import Header
 SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lora_unet_", "lora_te", ".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", "hada_w1_a", "lokr_w1"),
      "it is a LoRA, which belongs into models/Lora"),
-    # The x4 upscaler of Stable Diffusion 2 has class labels too, so it is asked first.
-    (("cond_stage_model.model.", "depth_model."),
-     "it is a Stable Diffusion 2 model, a family that is not supported yet"),
-    (("conditioner.embedders.", "label_emb."), "it is an SDXL model, a family that is not supported yet"),
+    (("low_scale_model.", "label_emb.weight"), "it is Stable Diffusion 2's x4 upscaler, which is not supported yet"),
+    (("conditioner.embedders.",), "it is an SDXL model of a shape that is not supported, or a part of one"),
+    (("embedder.model.", "noise_augmentor.", "label_emb.0.0."),
+     "it is a model told more than a text, such as Stable Diffusion 2's unCLIP, which is not supported"),
+    (("cond_stage_model.model.",), "it is a Stable Diffusion 2 model without its denoiser"),
     (("double_blocks.", "single_transformer_blocks."), "it is a Flux model, a family that is not supported yet"),
     (("joint_blocks.",), "it is a Stable Diffusion 3 model, a family that is not supported yet"),
     (("control_model.", "controlnet_cond_embedding.", "input_hint_block.", "zero_convs."),

@@ -64,7 +64,7 @@ def unet_config(shapes: Shapes) -> dict[str, Any]:
         "cross_attention_dim": _context_width(shapes),
         "attention_head_dim": tuple(max(1, width // HEAD_WIDTH) for width in widths) if linear else SD1_HEADS,
         "use_linear_projection": linear,
-        **_added_embedding(shapes),
+        **_labels(shapes, attends[0]),
     }
 
 
@@ -77,15 +77,33 @@ def _transformers(shapes: Shapes, level: list[int]) -> int:
     return indices(shapes, f"input_blocks.{level[0]}.1.transformer_blocks.") or middle
 
 
-def _added_embedding(shapes: Shapes) -> dict[str, Any]:
-    """Return what SDXL's denoisers have besides: an embedding of the pooled text and of the picture's numbers."""
+def _labels(shapes: Shapes, attends_first: bool) -> dict[str, Any]:
+    """Return how a denoiser is told more than a timestep, in the configuration's terms; nothing in most.
+
+    SDXL's, whose first level has no attention, embed the pooled text with numbers about the picture; Stable
+    Diffusion 2's unCLIP embeds a picture, its x4 upscaler the level of the noise on the picture.
+    """
+    if "label_emb.weight" in shapes:
+        return {"num_class_embeds": shapes["label_emb.weight"][0]}
     if "label_emb.0.0.weight" not in shapes:
         return {}
-    return {
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": NUMBER_WIDTH,
-        "projection_class_embeddings_input_dim": shapes["label_emb.0.0.weight"][1],
-    }
+    width = {"projection_class_embeddings_input_dim": shapes["label_emb.0.0.weight"][1]}
+    if attends_first:
+        return {"class_embed_type": "projection", **width}
+    return {"addition_embed_type": "text_time", "addition_time_embed_dim": NUMBER_WIDTH, **width}
+
+
+def is_mirrored(shapes: Shapes, config: Mapping[str, Any]) -> bool:
+    """Return whether the way up has as many transformer blocks at each level as the way down.
+
+    Distilled networks that were cut unevenly (SSD-1B) have not, and other tensors would fit all the same.
+    """
+    layers, depths = config["layers_per_block"] + 1, config["transformer_layers_per_block"]
+    attends = [kind.startswith("CrossAttn") for kind in config["up_block_types"]]
+    return all(
+        indices(shapes, f"output_blocks.{level * layers + layer}.1.transformer_blocks.") == depth * attends[level]
+        for level, depth in enumerate(reversed(depths)) for layer in range(layers)
+    )
 
 
 def _levels(shapes: Shapes) -> Iterator[list[int]]:

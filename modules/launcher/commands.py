@@ -31,34 +31,40 @@ _SUMMARY = {
 _DEFAULTS = Request()
 
 
+# Arguments of ``txt2img`` by the field of ``Request`` that each fills; what they take follows from its default.
+_FIRST_PASS = {
+    "steps": "--steps", "sampler": "--sampler", "schedule": "--schedule", "guidance_scale": "--cfg-scale",
+    "seed": "--seed", "width": "--width", "height": "--height", "batch_size": "--batch-size",
+    "batch_count": "--batch-count", "styles": "--style", "tiling": "--tiling", "model": "--model", "vae": "--vae",
+    "refiner": "--refiner", "refiner_switch_at": "--refiner-switch-at",
+}
+_HIRES = {
+    "enable_hr": "--hires", "hr_scale": "--hires-scale", "hr_resize_x": "--hires-width",
+    "hr_resize_y": "--hires-height", "hr_upscaler": "--hires-upscaler", "hr_second_pass_steps": "--hires-steps",
+    "denoising_strength": "--denoising-strength", "hr_checkpoint": "--hires-checkpoint",
+    "hr_sampler": "--hires-sampler", "hr_schedule": "--hires-schedule", "hr_guidance_scale": "--hires-cfg-scale",
+    "hr_prompt": "--hires-prompt", "hr_negative_prompt": "--hires-negative-prompt",
+}
+_WHERE_EMPTY = {"model": "what the settings say", "vae": "what the settings say", "refiner": "none"}
+_HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures that repeat without a seam",
+         "enable_hr": "make each picture again, larger",
+         "hr_resize_x": "pixels; default: by --hires-scale", "hr_resize_y": "pixels; default: by --hires-scale"}
+
+
 @dataclass(frozen=True)
 class Txt2ImgArguments:
-    """The arguments of ``txt2img``: a request's fields, ``out`` for where to save, and checked ``settings``.
+    """The arguments of ``txt2img``: ``fields`` of a request, checked ``settings``, and ``out`` for where to save.
 
     ``out`` is a file, a folder or empty for the usual output folder.
     """
 
-    prompt: str
-    negative_prompt: str = _DEFAULTS.negative_prompt
-    steps: int = _DEFAULTS.steps
-    sampler: str = _DEFAULTS.sampler
-    schedule: str = _DEFAULTS.schedule
-    seed: int = _DEFAULTS.seed
-    width: int = _DEFAULTS.width
-    height: int = _DEFAULTS.height
-    guidance_scale: float = _DEFAULTS.guidance_scale
-    batch_size: int = _DEFAULTS.batch_size
-    batch_count: int = _DEFAULTS.batch_count
-    model: str = _DEFAULTS.model
-    vae: str = _DEFAULTS.vae
+    fields: Mapping[str, Any]
     out: str = ""
     settings: tuple[tuple[str, Any], ...] = ()
 
     def request(self, settings: Settings) -> Request:
         """Return the request these arguments ask for under ``settings``; raises ``InvalidRequest`` as ``check``."""
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        del values["out"]
-        return check(Request(**values | {"settings": with_values(settings, dict(self.settings))}))
+        return check(Request(**self.fields, settings=with_values(settings, dict(self.settings))))
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     if command == TXT2IMG:
         _add_txt2img(parser.add_argument_group("picture"))
+        _add_fields(parser.add_argument_group("hires fix"), _HIRES)
     add_flags(parser)
     add_foreign_flags(parser)
     return parser
@@ -136,24 +143,37 @@ def _parser(command: str) -> argparse.ArgumentParser:
 def _add_txt2img(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--prompt", required=True, metavar="TEXT")
     group.add_argument("--negative-prompt", default=_DEFAULTS.negative_prompt, metavar="TEXT")
-    for name in ("steps", "seed", "width", "height", "batch-size", "batch-count"):
-        default = getattr(_DEFAULTS, name.replace("-", "_"))
-        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
-    for name in ("sampler", "schedule", "model", "vae"):
-        default = getattr(_DEFAULTS, name)
-        group.add_argument(f"--{name}", default=default, metavar="NAME",
-                           help=f"default {default}" if default else "default: what the settings say")
-    group.add_argument("--cfg-scale", type=float, default=_DEFAULTS.guidance_scale, metavar="X", dest="guidance_scale",
-                       help=f"default {_DEFAULTS.guidance_scale}")
+    _add_fields(group, _FIRST_PASS)
     group.add_argument("--out", default="", metavar="PATH", help="file or folder; default: the usual output folder")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
                        help="a setting for these pictures, such as CLIP_stop_at_last_layers=2; may be repeated")
 
 
+def _add_fields(group: argparse._ArgumentGroup, flags: Mapping[str, str]) -> None:
+    """Add an argument for each field of a request: a switch, one that may be repeated, or one of its default's type."""
+    for name, flag in flags.items():
+        default = getattr(_DEFAULTS, name)
+        if isinstance(default, bool):
+            group.add_argument(flag, action="store_true", dest=name, help=_HELP[name])
+        elif isinstance(default, tuple):
+            group.add_argument(flag, action="append", default=[], dest=name, metavar="NAME", help=_HELP[name])
+        else:
+            metavar = {int: "N", float: "X", str: "TEXT" if name.endswith("prompt") else "NAME"}[type(default)]
+            group.add_argument(flag, type=type(default), default=default, dest=name, metavar=metavar,
+                               help=_HELP.get(name) or f"default {_meaning(name, default)}")
+
+
+def _meaning(name: str, default: Any) -> str:
+    """Return what the default of a field stands for."""
+    if name.startswith("hr_") and not default:
+        return "as the first pass"
+    return str(default) if default != "" else _WHERE_EMPTY[name]
+
+
 def _txt2img_arguments(values: argparse.Namespace) -> Txt2ImgArguments:
-    names = {item.name for item in dataclasses.fields(Txt2ImgArguments)} - {"settings"}
-    settings = tuple(parse_setting(text) for text in values.settings)
-    arguments = Txt2ImgArguments(**{name: getattr(values, name) for name in names}, settings=settings)
+    names = ("prompt", "negative_prompt", *_FIRST_PASS, *_HIRES)
+    fields = {name: getattr(values, name) for name in names} | {"styles": tuple(values.styles)}
+    arguments = Txt2ImgArguments(fields, values.out, tuple(parse_setting(text) for text in values.settings))
     arguments.request(Settings())
     return arguments
 

@@ -17,7 +17,7 @@ from modules.launcher import packages, pip
 from modules.launcher.flags import Flags
 from modules.launcher.hardware import read_system
 from modules.launcher.terminal import say, warn
-from modules.launcher.torch_builds import Build, choose_build, configured_build, indexed_build
+from modules.launcher.torch_builds import Build, choose_build, configured_build, indexed_build, xformers_obstacle
 
 STAMP, LOG = ".darkroom-install.json", "darkroom-install.log"
 
@@ -56,16 +56,21 @@ def install(root: Path, flags: Flags, tests: bool, folder: Path) -> None:
     override = packages.torch_override(os.environ)
     stamp, needed = packages.read_stamp(stamp_path), packages.wanted(root, flags, os.environ, tests)
     names = _with_reinstalls(packages.missing(stamp, needed, python, override), flags)
+    build = _build() if packages.REQUIREMENTS in names else Build(stamp.torch, None, ())
+    if packages.XFORMERS in names and (obstacle := _xformers_obstacle(build)):
+        warn([f"xformers is not installed: {obstacle}. Attention is computed without it."])
+        names = tuple(name for name in names if name != packages.XFORMERS)
+        needed.pop(packages.XFORMERS, None)
     if not names:
         return
     started = time.monotonic()
-    build = _build() if packages.REQUIREMENTS in names else Build(stamp.torch, None, ())
     _check_room(folder, build)
     _ensure_pip()
     stamp_path.unlink(missing_ok=True)
     files = packages.pins(root, folder, os.environ)
     for step in packages.steps(names, build, files, flags, os.environ):
-        pip.run(step, folder / LOG)
+        if not _run(step, folder / LOG):
+            needed.pop(packages.XFORMERS, None)
     importlib.invalidate_caches()
     kept = dict(stamp.installed) if (stamp.python, stamp.override) == (python, override) else {}
     packages.write_stamp(stamp_path, packages.Stamp(python, build.name, override, kept | needed))
@@ -78,6 +83,22 @@ def _with_reinstalls(names: tuple[str, ...], flags: Flags) -> tuple[str, ...]:
     again = [packages.REQUIREMENTS] if flags.reinstall_torch else []
     again += [packages.XFORMERS] if flags.reinstall_xformers else []
     return tuple(dict.fromkeys([*again, *names]))
+
+
+def _run(step: packages.Step, log: Path) -> bool:
+    """Return whether ``step`` worked; raises where the program cannot do without it."""
+    try:
+        pip.run(step, log)
+    except DarkroomError as error:
+        if not step.optional:
+            raise
+        warn([f"{step.text} failed, and the program goes on without it. {error}"])
+        return False
+    return True
+
+
+def _xformers_obstacle(build: Build) -> str:
+    return "" if os.environ.get("XFORMERS_PACKAGE") else xformers_obstacle(read_system(), build.name)
 
 
 def _build() -> Build:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
@@ -33,7 +34,7 @@ def flag(default: Any, group: str, text: str, **info: Any) -> Any:
 
 
 ENVIRONMENT, FOLDERS, SERVER, ACCESS = "environment", "folders", "server", "access"
-PAGE, ENGINE, LOGGING = "page and extensions", "engine", "messages"
+PAGE, ENGINE, ATTENTION, LOGGING = "page and extensions", "engine", "attention", "messages"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Flags:
     skip_python_version_check: bool = flag(False, ENVIRONMENT, "do not check the version of Python")
     skip_torch_cuda_test: bool = flag(False, ENVIRONMENT, "do not check that torch reaches the accelerator")
     reinstall_torch: bool = flag(False, ENVIRONMENT, "choose and install torch again, such as for a new graphics card")
-    xformers: bool = flag(False, ENVIRONMENT, "install xformers, where it exists", aliases=("--force-enable-xformers",))
+    xformers: bool = flag(False, ENVIRONMENT, "install xformers where there is a wheel for the machine, and prefer it",
+                          aliases=("--force-enable-xformers", "--use-xformers"))
     reinstall_xformers: bool = flag(False, ENVIRONMENT, "install xformers again")
 
     data_dir: str = flag("", FOLDERS, "folder of models, embeddings, outputs and settings", metavar="DIR")
@@ -94,6 +96,39 @@ class Flags:
     no_half_vae: bool = flag(False, ENGINE, "32-bit floats for the VAE", aliases=("--vae-in-fp32",))
     precision: str = flag("autocast", ENGINE, "full computes in 32-bit floats", choices=("autocast", "half", "full"))
     upcast_sampling: bool = flag(False, ENGINE, "keep weights in 16 bits and compute in 32")
+    vram_budget: float | None = flag(None, ENGINE, "how much of the device's memory may be used, in GiB", metavar="GB")
+    reserve_vram: float | None = flag(None, ENGINE, "how much of it is left to others, in GiB; without it 1",
+                                      metavar="GB")
+    medvram: bool = flag(False, ENGINE, "the same as --vram-budget 6")
+    medvram_sdxl: bool = flag(False, ENGINE, "the same as --vram-budget 6; smaller models fit in that")
+    lowvram: bool = flag(False, ENGINE, "the same as --vram-budget 2", aliases=("--always-low-vram",))
+    always_no_vram: bool = flag(False, ENGINE, "the same as --vram-budget 1", aliases=("--novram",))
+    always_gpu: bool = flag(False, ENGINE, "the same as --reserve-vram 0", aliases=("--gpu-only",))
+    always_offload_from_vram: bool = flag(False, ENGINE, "leave nothing in the device's memory after its use")
+    opt_channelslast: bool = flag(False, ENGINE, "hold the weights of convolutions with their channels together")
+    fast_fp16: bool = flag(False, ENGINE, "sum float16 matrix products in float16: faster on GeForce, less exact",
+                           aliases=("--fast-fp16-accumulation",))
+
+    disable_xformers: bool = flag(False, ATTENTION, "leave xformers out of what is measured")
+    xformers_flash_attention: bool = flag(False, ATTENTION, "prefer xformers with FlashAttention")
+    use_sage_attention: bool = flag(False, ATTENTION, "prefer SageAttention, if it is installed; not exact",
+                                    aliases=("--sage",))
+    use_flash_attention: bool = flag(False, ATTENTION, "prefer the package flash-attn, if it is installed",
+                                     aliases=("--flash",))
+    opt_sdp_attention: bool = flag(False, ATTENTION, "prefer PyTorch's own choice of kernel",
+                                   aliases=("--attention-pytorch",))
+    opt_sdp_no_mem_attention: bool = flag(False, ATTENTION, "the same without its memory efficient kernel")
+    opt_sub_quad_attention: bool = flag(False, ATTENTION, "prefer sub-quadratic attention: little memory, any device",
+                                        aliases=("--attention-quad",))
+    sub_quad_q_chunk_size: int | None = flag(None, ATTENTION, "queries at a time in it; 1024", metavar="N")
+    sub_quad_kv_chunk_size: int | None = flag(None, ATTENTION, "keys at a time in it; by free memory", metavar="N")
+    sub_quad_chunk_threshold: int | None = flag(None, ATTENTION, "percent of free memory below which it takes all keys "
+                                                "at a time; 70", metavar="N")
+    opt_split_attention: bool = flag(False, ATTENTION, "prefer slices of queries that fit in free memory",
+                                     aliases=("--attention-split",))
+    opt_split_attention_invokeai: bool = flag(False, ATTENTION, "the same here")
+    opt_split_attention_v1: bool = flag(False, ATTENTION, "prefer slices of two heads")
+    disable_opt_split_attention: bool = flag(False, ATTENTION, "prefer plain attention, with all scores in memory")
 
     loglevel: str = flag("INFO", LOGGING, "least important messages to show",
                          choices=("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"))
@@ -141,7 +176,8 @@ def flags_from(values: argparse.Namespace) -> Flags:
 def _argument(kind: Any, info: FlagInfo) -> dict[str, Any]:
     if kind is bool:
         return {"action": "store_true", "help": info.help}
-    options: dict[str, Any] = {"help": info.help, "type": int if kind in (int, int | None) else str}
+    types = {int: int, int | None: int, float | None: float}
+    options: dict[str, Any] = {"help": info.help, "type": types.get(kind, str)}
     if info.choices:
         return options | {"choices": info.choices}
     return options | {"metavar": info.metavar} | ({"nargs": "+"} if info.several else {})
@@ -152,6 +188,13 @@ def _checked(flags: Flags) -> Flags:
         raise InvalidRequest(f"--port {flags.port} is not a port.", "Ports are 1 to 65535.")
     if flags.timeout_keep_alive < 0:
         raise InvalidRequest("--timeout-keep-alive is in seconds and cannot be negative.")
+    for name in ("sub_quad_q_chunk_size", "sub_quad_kv_chunk_size", "sub_quad_chunk_threshold"):
+        if (getattr(flags, name) or 0) < 0:
+            raise InvalidRequest(f"--{name.replace('_', '-')} cannot be negative.")
+    if flags.vram_budget is not None and not 0 < flags.vram_budget < math.inf:
+        raise InvalidRequest("--vram-budget is in GiB and above 0.", "--use-cpu all uses no accelerator.")
+    if flags.reserve_vram is not None and not 0 <= flags.reserve_vram < math.inf:
+        raise InvalidRequest("--reserve-vram is in GiB and cannot be negative.")
     if bool(flags.tls_keyfile) != bool(flags.tls_certfile):
         missing = "--tls-certfile" if flags.tls_keyfile else "--tls-keyfile"
         raise InvalidRequest("https needs both a key and a certificate.", f"Add {missing} FILE.")

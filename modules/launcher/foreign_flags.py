@@ -11,20 +11,15 @@ from collections.abc import Iterator, Mapping
 # Reason -> the flags it answers. A word after a flag is the value it takes.
 REASONS: Mapping[str, str] = {
     "memory is placed automatically": """
-        --medvram --medvram-sdxl --lowvram --lowram --always-gpu --always-high-vram --always-normal-vram
-        --always-low-vram --always-no-vram --always-cpu --always-offload-from-vram --cuda-malloc --cuda-stream
-        --pin-shared-memory --expandable-segments --disable-model-loading-ram-optimization --reserve-vram V
-        --gpu-only --highvram --normalvram --novram --tiled-conv2d V --text-enc-device V --vae-device V""",
+        --lowram --always-high-vram --always-normal-vram --always-cpu --cuda-malloc --cuda-stream
+        --pin-shared-memory --expandable-segments --disable-model-loading-ram-optimization
+        --highvram --normalvram --tiled-conv2d V --text-enc-device V --vae-device V""",
     "attention is chosen automatically": """
-        --opt-split-attention --opt-sub-quad-attention --sub-quad-q-chunk-size V --sub-quad-kv-chunk-size V
-        --sub-quad-chunk-threshold V --opt-split-attention-invokeai --opt-split-attention-v1 --opt-sdp-attention
-        --opt-sdp-no-mem-attention --disable-opt-split-attention --xformers-flash-attention --attention-split
-        --attention-quad --attention-pytorch --force-upcast-attention --disable-attention-upcast --disable-xformers
-        --sage --flash --sage-function V --disable-sage --disable-flash --use-xformers""",
+        --force-upcast-attention --disable-attention-upcast --sage-function V --disable-sage --disable-flash""",
     "the number type follows from the device": """
         --all-in-fp16 --unet-in-bf16 --unet-in-fp16 --unet-in-fp8-e4m3fn --unet-in-fp8-e5m2 --vae-in-fp16
         --vae-in-bf16 --vae-in-cpu --clip-in-fp8-e4m3fn --clip-in-fp8-e5m2 --clip-in-fp16 --clip-in-fp32
-        --fast-fp8 --fast-fp16 --autotune --opt-channelslast --pytorch-deterministic""",
+        --fast-fp8 --autotune --pytorch-deterministic""",
     "the accelerator is found automatically": """
         --use-ipex --use-cuda --use-rocm --use-zluda --use-openvino --use-directml --use-nightly --directml
         --disable-ipex-hijack --disable-gpu-warning""",

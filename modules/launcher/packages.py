@@ -50,10 +50,11 @@ class Pins:
 
 @dataclass(frozen=True)
 class Step:
-    """One command: what to say, and the words after ``python -m``."""
+    """One command: what to say, and the words after ``python -m``; the program runs without an ``optional`` one."""
 
     text: str
     command: tuple[str, ...]
+    optional: bool = False
 
 
 def read_stamp(path: Path) -> Stamp:
@@ -133,7 +134,7 @@ def steps(names: Sequence[str], build: Build, files: Pins, flags: Flags, environ
         todo.append(Step("Installing what the tests need", (*install, "-r", str(files.tests))))
     if XFORMERS in names:
         again = ("--force-reinstall", "--no-deps") if flags.reinstall_xformers else ()
-        todo.append(Step("Installing xformers", (*install, *again, _xformers(environ))))
+        todo.append(Step("Installing xformers", (*install, *again, _xformers(environ)), optional=True))
     return todo
 
 

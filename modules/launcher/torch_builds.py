@@ -87,6 +87,19 @@ def indexed_build(index_url: str) -> Build:
     return Build("chosen", index_url, (f"torch=={TORCH}",), f"TORCH_INDEX_URL is {index_url}.", 10.0)
 
 
+def xformers_obstacle(system: SystemInfo, build: str) -> str:
+    """Return why xformers is of no use with the build of torch called ``build``, empty if it is.
+
+    Its wheels are for Linux and Windows on x86-64, and their kernels for NVIDIA's cards alone. A build from elsewhere
+    (``configured``, ``chosen``) is taken for CUDA's where there is such a card.
+    """
+    if system.system not in (LINUX, WINDOWS) or not _is_x86(system):
+        return f"there is no xformers for {system.system} on {system.machine}"
+    if not build.startswith("cu") and (build not in ("", "configured", "chosen") or not system.of(NVIDIA)):
+        return "xformers needs an NVIDIA card"
+    return ""
+
+
 def _macos(system: SystemInfo) -> Build:
     if system.machine != "arm64":
         raise DarkroomError(f"There is no torch {TORCH} for Macs with an Intel processor.",

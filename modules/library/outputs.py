@@ -36,12 +36,14 @@ class Target:
     """Where a picture belongs: ``tab`` is ``txt2img``, ``img2img`` ...; ``kind`` ``picture`` or ``grid``.
 
     With ``spool`` it goes to the folder of pictures that were asked not to be saved, whatever the settings say.
+    ``ending`` is put at the end of the file's name.
     """
 
     facts: Facts
     tab: str = "txt2img"
     kind: str = PICTURE
     spool: bool = False
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ def _name(target: Target, settings: Settings) -> _Name:
     before, _, after = (patterns.cleaned(patterns.expand(part, target.facts)) for part in pattern.partition(NUMBER))
     after = patterns.shortened(after, _MAX_AFTER)
     separator = "-" if after[:1].isdigit() else ""
-    return _Name(patterns.shortened(before.lstrip(" ."), _MAX_BEFORE), separator + after if after != "-" else "", 5)
+    after = (separator + after if after != "-" else "") + target.ending
+    return _Name(patterns.shortened(before.lstrip(" ."), _MAX_BEFORE), after, 5)
 
 
 def _publish(partial: Path, path: Path) -> None:

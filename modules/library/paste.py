@@ -19,8 +19,16 @@ _FIELDS: Mapping[str, str] = MappingProxyType({
     "Steps": "steps", "Sampler": "sampler", "Schedule type": "schedule", "CFG scale": "guidance_scale",
     "Seed": "seed", "Size-1": "width", "Size-2": "height", "Variation seed": "subseed",
     "Variation seed strength": "subseed_strength", "Seed resize from-1": "seed_resize_from_w",
-    "Seed resize from-2": "seed_resize_from_h", "VAE": "vae",
+    "Seed resize from-2": "seed_resize_from_h", "VAE": "vae", "Tiling": "tiling",
+    "Denoising strength": "denoising_strength", "Hires upscale": "hr_scale", "Hires resize-1": "hr_resize_x",
+    "Hires resize-2": "hr_resize_y", "Hires steps": "hr_second_pass_steps", "Hires upscaler": "hr_upscaler",
+    "Hires checkpoint": "hr_checkpoint", "Hires sampler": "hr_sampler", "Hires schedule type": "hr_schedule",
+    "Hires prompt": "hr_prompt", "Hires negative prompt": "hr_negative_prompt",
+    "Hires CFG Scale": "hr_guidance_scale", "Refiner": "refiner", "Refiner switch at": "refiner_switch_at",
 })
+_FIRST_PASS = ("First pass size-1", "First pass size-2")
+# Any of them, together with a denoising strength, says that hires fix was on.
+_HIRES = ("Hires upscale", "Hires upscaler", "Hires resize-1", _FIRST_PASS[0])
 _NAMED_SEPARATELY = ("Model", "Model hash")
 # The suffixes of samplers' names before A1111 1.9 made the schedule a choice of its own.
 _SCHEDULES = (
@@ -31,6 +39,11 @@ _SCHEDULES = (
 _ABSENT_SETTINGS: Mapping[str, Any] = MappingProxyType({"randn_source": "GPU"})
 _ABSENT_FIELDS: Mapping[str, Any] = MappingProxyType({
     "schedule": "Automatic", "subseed": -1, "subseed_strength": 0.0, "seed_resize_from_w": 0, "seed_resize_from_h": 0,
+    "tiling": False, "refiner": "", "enable_hr": False,
+})
+_ABSENT_HIRES: Mapping[str, Any] = MappingProxyType({
+    "hr_resize_x": 0, "hr_resize_y": 0, "hr_second_pass_steps": 0, "hr_upscaler": "Latent", "hr_checkpoint": "",
+    "hr_sampler": "", "hr_schedule": "", "hr_prompt": "", "hr_negative_prompt": "", "hr_guidance_scale": 0.0,
 })
 
 
@@ -39,7 +52,7 @@ class Pasted:
     """What an infotext sets.
 
     ``fields`` are values of ``Request`` by field, ``settings`` of ``Settings`` by name, all checked. ``extras`` are
-    the parameters that are neither, as written (hires fix, hashes, plugins). ``skipped`` says which values were
+    the parameters that are neither, as written (hashes, plugins). ``skipped`` says which values were
     nonsense, one sentence each.
     """
 
@@ -54,19 +67,24 @@ def to_request_fields(infotext: Infotext) -> Pasted:
 
     Without parameters only the prompts are set. With them, a key that is absent means A1111's default: noise of the
     ``GPU``, schedule ``Automatic``, no variation, every per-picture setting at its default, and for pictures of
-    versions before 1.6 the old timelines of prompt editing.
+    versions before 1.6 the old timelines of prompt editing. Hires fix is on where its entries are there.
     """
     skipped: list[str] = []
     prompts = {"prompt": infotext.prompt, "negative_prompt": infotext.negative_prompt}
     fields = _checked(prompts, skipped)
-    parameters = infotext.parameters
-    if not parameters:
+    if not infotext.parameters:
         return Pasted(fields, skipped=tuple(skipped))
+    parameters = _with_hires_size(infotext.parameters, skipped)
     written = _with_schedule({_FIELDS[key]: value for key, value in parameters.items() if key in _FIELDS})
-    fields |= {**_ABSENT_FIELDS, **_model(parameters), **_checked(_typed_fields(written, skipped), skipped)}
+    typed = _typed_fields(written, skipped)
+    absent: dict[str, Any] = dict(_ABSENT_FIELDS)
+    if "Denoising strength" in parameters and any(key in parameters for key in _HIRES):
+        absent |= _ABSENT_HIRES
+        typed["enable_hr"] = True  # last, for it is checked together with its fields
+    fields |= {**absent, **_model(parameters), **_checked(typed, skipped)}
     by_key = {info.infotext: name for name, info in setting_infos().items() if info.infotext and info.per_picture}
     settings = {**_absent_settings(infotext, by_key), **_settings(parameters, by_key, skipped)}
-    known = {*_FIELDS, *_NAMED_SEPARATELY, *by_key}
+    known = {*_FIELDS, *_FIRST_PASS, *_NAMED_SEPARATELY, *by_key}
     extras = {key: value for key, value in parameters.items() if key not in known}
     return Pasted(fields, settings, extras, tuple(skipped))
 
@@ -88,6 +106,34 @@ def _with_schedule(written: dict[str, str]) -> dict[str, str]:
         return written
     sampler, schedule = split_sampler(written["sampler"])
     return {**written, "sampler": sampler, **({"schedule": schedule} if schedule else {})}
+
+
+def old_first_pass_size(width: int, height: int) -> tuple[int, int]:
+    """Return the first pass that A1111's hires fix of 2022 chose for a picture: about 512 x 512 pixels in its shape.
+
+    Sides are the next multiples of 64 (its ``old_hires_fix_first_pass_dimensions``).
+    """
+    scale = math.sqrt(512 * 512 / (width * height))
+    return math.ceil(scale * width / 64) * 64, math.ceil(scale * height / 64) * 64
+
+
+def _with_hires_size(parameters: Mapping[str, str], skipped: list[str]) -> Mapping[str, str]:
+    """Return ``parameters`` in today's terms: where the first pass has a size of its own, ``Size`` was the result's.
+
+    A first pass of 0 x 0 was chosen by the program.
+    """
+    keys = (*_FIRST_PASS, "Size-1", "Size-2")
+    if not all(key in parameters for key in keys):
+        return parameters
+    texts = [parameters[key][:9] for key in keys]
+    wide, high, width, height = (int(text) if text.isdecimal() else 0 for text in texts)
+    if not width or not height:
+        skipped.append("First pass size: the size of the picture is missing.")
+        return parameters
+    if not wide or not high:
+        wide, high = old_first_pass_size(width, height)
+    return {**parameters, "Size-1": str(wide), "Size-2": str(high), "Hires resize-1": str(width),
+            "Hires resize-2": str(height)}
 
 
 def _model(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -144,6 +190,8 @@ def _is_before_1_6(version: str) -> bool:
 
 
 def _typed(name: str, text: str, default: Any) -> Any:
+    if name.endswith("prompt"):
+        return text
     text = text.strip()
     try:
         if isinstance(default, bool):

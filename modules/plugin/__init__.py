@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modules.core.errors import DarkroomError, InvalidModel, InvalidRequest, NotFound
+from modules.core.guidance import Guidance, Mimicry, Perturbation, Projection, Thresholding, ZeroStar
 from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.core.settings import Settings
 from modules.families.base import ModelInput
+from modules.imaging.resize import Upscaler
 from modules.plugin.params import NoParams, ParamInfo, param
 from modules.prompts.tags import Tag
 from modules.sampling.samplers import Denoised
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
     Denoise = Callable[[torch.Tensor, float], Denoised]
 
 __all__ = [
-    "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture", "InvalidModel",
-    "InvalidRequest", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass", "Picture", "Plan",
-    "Plugin", "Request", "Segment", "Settings", "StepState", "Tag", "WeightDelta", "low_rank", "param",
+    "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture", "Guidance",
+    "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass",
+    "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Segment", "Settings", "StepState", "Tag",
+    "Thresholding", "Upscaler", "WeightDelta", "ZeroStar", "low_rank", "param",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.

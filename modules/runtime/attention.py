@@ -9,14 +9,16 @@ values; perturbed attention replaces ``core`` for some rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-Core = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+from modules.runtime.attention_backends import Core
+from modules.runtime.attention_choice import AttentionChooser
+
 Proceed = Callable[["AttentionLayer"], torch.Tensor]
 Hook = Callable[["AttentionLayer", Proceed], torch.Tensor]
 
@@ -51,10 +53,11 @@ class AttentionLayer:
 
 
 class Attend:
-    """The attention processor of the layer called ``name``."""
+    """The attention processor of the layer called ``name``; ``chooser`` says which backend computes it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, chooser: AttentionChooser | None = None) -> None:
         self.name = name
+        self._chooser = chooser or AttentionChooser()
 
     def __call__(
         self,
@@ -67,12 +70,12 @@ class Attend:
     ) -> torch.Tensor:
         """Return the layer's output [rows, tokens, width]; ``attention`` comes in ``cross_attention_kwargs``."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        layer = AttentionLayer(self.name, attn, hidden_states, context, context)
+        core = self._chooser.core
         if attention is None or not attention.hooks:
-            return attend(layer)
+            return attend(AttentionLayer(self.name, attn, hidden_states, context, context, core=core))
         kind = self.name.rpartition(".")[2]
         hooks = (*attention.hooks.get(kind, ()), *attention.hooks.get(self.name, ()))
-        layer = AttentionLayer(self.name, attn, hidden_states, context, context, attention.inputs)
+        layer = AttentionLayer(self.name, attn, hidden_states, context, context, attention.inputs, core)
         return _nested(hooks)(layer)
 
 
@@ -98,8 +101,44 @@ def split_heads(projected: torch.Tensor, heads: int) -> torch.Tensor:
     return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def install(module: torch.nn.Module) -> None:
+class AttendPixels:
+    """The attention processor of an autoencoder: over all places of a feature map [n, channels, h, w], normalised."""
+
+    def __init__(self, name: str, chooser: AttentionChooser) -> None:
+        self.name = name
+        self._chooser = chooser
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: None = None,
+        attention_mask: None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the layer's output, the feature map itself added where the layer says so."""
+        flat = hidden_states.flatten(2)
+        hidden = attn.group_norm(flat).transpose(1, 2)
+        out = attend(AttentionLayer(self.name, attn, hidden, hidden, hidden, core=self._chooser.core))
+        out = out.transpose(1, 2).reshape(hidden_states.shape)
+        added = out + hidden_states if attn.residual_connection else out
+        return added / attn.rescale_output_factor
+
+
+def install(module: torch.nn.Module, chooser: AttentionChooser | None = None) -> None:
     """Give every attention layer of a diffusers denoiser the processor that knows its name."""
+    shared = chooser or AttentionChooser()
+    for name, layer in _layers(module):
+        layer.set_processor(Attend(name, shared))
+
+
+def install_in_autoencoder(module: torch.nn.Module, chooser: AttentionChooser) -> None:
+    """Let ``chooser`` compute the attention of a diffusers autoencoder, whose tokens are as many as latent cells."""
+    for name, layer in _layers(module):
+        layer.set_processor(AttendPixels(name, chooser))
+
+
+def _layers(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     for name, layer in module.named_modules():
         if hasattr(layer, "set_processor") and hasattr(layer, "to_q"):
-            layer.set_processor(Attend(name))
+            yield name, layer

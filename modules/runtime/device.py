@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from modules.core.errors import InvalidRequest
+from modules.runtime.attention_choice import AttentionChooser, open_attention
 
-SMALL_COMPONENT = 1024**3
+GIB = 1024**3
+SMALL_COMPONENT = GIB
+# What a driver's context and the screen take, in GiB.
+RESERVED = 1.0
+# A1111's and Forge's words for how much of a device may be used, in GiB.
+BUDGETS = {"medvram": 6.0, "medvram_sdxl": 6.0, "lowvram": 2.0, "always_no_vram": 1.0}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,10 @@ class Placement:
 
     ``denoiser``, ``text_encoder`` and ``vae`` are the types computed in. Denoiser weights that would take
     ``cast_above`` bytes or more in that type stay in a narrower one (``storage``, or the file's own where that is
-    None) and are cast layer by layer at each call; everything else is converted once, on loading.
+    None) and are cast layer by layer at each call; everything else is converted once, on loading. ``wide`` is the
+    narrowest type with the range of float32 that is computed in well, for what overflows in float16. ``attention``
+    chooses how attention is computed; ``channels_last`` holds feature maps with their channels together, as tensor
+    cores read them.
     """
 
     device: torch.device = torch.device("cpu")
@@ -42,6 +52,14 @@ class Placement:
     vae: torch.dtype = torch.float32
     storage: torch.dtype | None = None
     cast_above: int = SMALL_COMPONENT
+    wide: torch.dtype = torch.float32
+    attention: AttentionChooser = field(default_factory=AttentionChooser, compare=False, repr=False)
+    channels_last: bool = False
+
+    @property
+    def home(self) -> torch.device:
+        """Where weights are loaded and wait: main memory, which an Apple GPU shares."""
+        return self.device if self.device.type == "mps" else torch.device("cpu")
 
     def dtype(self, component: str) -> torch.dtype:
         """Return the type in which ``unet``, ``text_encoder`` or ``vae`` computes."""
@@ -62,9 +80,38 @@ def choose(info: DeviceInfo, flags: Mapping[str, Any]) -> Placement:
         return Placement(device)
     half = torch.float16 if info.fast_fp16 or not info.fast_bf16 else torch.bfloat16
     vae = torch.float32 if flags.get("no_half_vae") or info.kind == "mps" else half
+    wide = torch.bfloat16 if info.fast_bf16 else torch.float32
     if flags.get("upcast_sampling"):
-        return Placement(device, torch.float32, half, vae, storage=half, cast_above=0)
-    return Placement(device, half, half, vae)
+        return Placement(device, torch.float32, half, vae, storage=half, cast_above=0, wide=wide)
+    return Placement(device, half, half, vae, wide=wide)
+
+
+def with_attention(placement: Placement, info: DeviceInfo, flags: Mapping[str, Any]) -> Placement:
+    """Return ``placement`` with the attention backends of its device, and A1111's flags for them and for speed."""
+    kind = "cpu" if placement.device.type == "cpu" else info.kind
+    chooser = open_attention(kind, info.capability, flags, lambda: available(placement.device))
+    return dataclasses.replace(placement, attention=chooser, channels_last=bool(flags.get("opt_channelslast")))
+
+
+def configure(flags: Mapping[str, Any]) -> None:
+    """Set what holds for this whole process: with ``fast_fp16``, NVIDIA's matrix products in float16 are summed in it.
+
+    That doubles their rate on GeForce cards and costs some accuracy; convolutions are not touched.
+    """
+    torch.backends.cuda.matmul.allow_fp16_accumulation = bool(flags.get("fast_fp16"))
+
+
+def vram_budget(info: DeviceInfo, flags: Mapping[str, Any]) -> int:
+    """Return how many bytes of the device the engine may use; pure.
+
+    ``flags`` may hold ``vram_budget`` and ``reserve_vram`` (GiB), those of ``BUDGETS``, and ``always_gpu``, which
+    leaves nothing to others. The smallest counts.
+    """
+    reserved = 0.0 if flags.get("always_gpu") else flags.get("reserve_vram")
+    limits = [size for name, size in BUDGETS.items() if flags.get(name)]
+    if flags.get("vram_budget"):
+        limits.append(float(flags["vram_budget"]))
+    return int(max(0.0, min([info.memory / GIB - (RESERVED if reserved is None else reserved), *limits])) * GIB)
 
 
 def _on_cpu(info: DeviceInfo, flags: Mapping[str, Any]) -> Placement:
@@ -146,9 +193,10 @@ def ram() -> dict[str, int]:
 
 def available(device: torch.device) -> int:
     """Return the bytes that can still be allocated on ``device``."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type in ("cuda", "xpu"):
+        backend = torch.get_device_module(device)
+        free, _ = backend.mem_get_info(device)
+        return int(free + backend.memory_reserved(device) - backend.memory_allocated(device))
     return ram()["free"]
 
 

@@ -15,6 +15,7 @@ import torch
 
 from modules.core.errors import InvalidModel
 from modules.runtime.attention import Hook
+from modules.runtime.residence import settle
 
 TOKENS = "embeddings.token_embedding.weight"
 Kind = TypeVar("Kind")
@@ -168,7 +169,9 @@ def _replace(
     model: Patchable, place: tuple[str, str], change: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     present = _parameter(model, place)
-    changed = torch.nn.Parameter(change(present.detach()), requires_grad=False)
+    result = change(present.detach())
+    settle(present)  # originals wait at home, and what replaces them starts there
+    changed = torch.nn.Parameter(result.to(present.device), requires_grad=False)
     # What was there first is the original; a place may change twice, by a delta and by new words.
     originals = {place: present, **model.applied.originals}
     model.applied = replace(model.applied, originals=originals)

@@ -104,8 +104,9 @@ def _first_line(error: BaseException) -> str:
 class Target:
     """How one component's weights are held: on ``device``, computed in ``dtype``.
 
-    Weights that would take ``cast_above`` bytes or more in ``dtype`` stay in ``storage`` (None: as the file has
-    them), mapped where that is possible, and are cast layer by layer at each call.
+    A component that would take ``cast_above`` bytes or more in ``dtype`` is held in ``storage`` (None: as the file
+    has it, where that is narrower), mapped where that is possible, and cast layer by layer at each call. In eight
+    bits, matrices and convolutions alone are held, since norms and biases are small and suffer most.
     """
 
     device: torch.device
@@ -130,15 +131,15 @@ def assign(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], source:
     if wrong:
         raise InvalidModel(f"{what} has tensors of another shape: {_some(wrong)}.", "It may be another architecture.")
     cast = keeps_storage(module, target)
-    dtype = target.storage if cast else target.dtype
     held = {}
     for name, tensor in expected.items():
         stored = weights[source(name)]
         _check_finite(source(name), stored, what)
+        dtype = _held_type(stored, target) if cast else target.dtype
         held[name] = _place(stored.reshape(tensor.shape), target.device, dtype)
     module.load_state_dict(held, assign=True)
     module.requires_grad_(False).eval()
-    if cast:
+    if any(tensor.dtype != target.dtype for tensor in held.values()):
         cast_on_call(module, target.dtype)
 
 
@@ -153,10 +154,15 @@ def _fits(stored: torch.Tensor, wanted: torch.Tensor) -> bool:
     return [side for side in stored.shape if side != 1] == [side for side in wanted.shape if side != 1]
 
 
-def _place(stored: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:
+def _held_type(stored: torch.Tensor, target: Target) -> torch.dtype:
+    if target.storage is None:
+        return stored.dtype if stored.dtype.itemsize < target.dtype.itemsize else target.dtype
+    return target.storage if target.storage.itemsize > 1 or stored.ndim > 1 else target.dtype
+
+
+def _place(stored: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Move before converting: half the bytes cross the bus, and the faster device converts."""
-    moved = stored.to(device)
-    return moved if dtype is None else moved.to(dtype)
+    return stored.to(device).to(dtype)
 
 
 def _check_finite(name: str, tensor: torch.Tensor, what: str) -> None:

@@ -7,8 +7,9 @@ floating type and treat each picture by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from modules.core.guidance import Projection
 
 TINY = 1e-8
 
@@ -47,72 +48,58 @@ def rescaled(guided: Any, cond: Any, share: float) -> Any:
     return matched * share + guided * (1 - share)
 
 
-def dynamically_thresholded(x0: Any, percentile: float, lowest: float = 1.0) -> Any:
-    """Return clean pictures cut off at a percentile (0 to 1) of their magnitudes, and divided by it.
+def dynamically_thresholded(x0: Any, percentile: float, limit: float = 1.0) -> Any:
+    """Return clean pictures cut off at a percentile (0 to 1) of their magnitudes and brought within ``limit``.
 
-    Saharia et al. 2022 (Imagen), section 2.3 and appendix A.32; nothing changes below ``lowest``, the range of the
-    data.
+    Saharia et al. 2022 (Imagen), section 2.3 and appendix A.32, for data in -limit..limit; a picture whose percentile
+    is within it is only cut off.
     """
-    limit = x0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=lowest)
-    limit = limit.reshape(-1, *[1] * (x0.ndim - 1))
-    return x0.clamp(-limit, limit) / limit
+    cut = x0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=limit)
+    cut = cut.reshape(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-cut, cut) * (limit / cut)
 
 
-def mimicked(cond: Any, uncond: Any, scale: float, mimic_scale: float, percentile: float = 1.0) -> Any:
-    """Return guidance of ``scale`` brought, channel by channel, into the range that guidance of ``mimic_scale`` has.
+def mimicked(guided: Any, mimic: Any, percentile: float = 1.0) -> Any:
+    """Return ``guided`` brought, channel by channel, into the range that guidance of a lower scale, ``mimic``, has.
 
     The dynamic thresholding of sd-dynamic-thresholding with its defaults: around each channel's mean, magnitudes
     beyond the ``percentile`` (0 to 1; or the range to mimic, if that is wider) are cut off and the rest is scaled
-    down. Predictions are [pictures, channels, ...].
+    down. Latents are clean, [pictures, channels, ...].
     """
-    full, mimic = (compose([(cond, 1.0)], uncond, factor).flatten(2) for factor in (scale, mimic_scale))
+    full, mimic = guided.flatten(2), mimic.flatten(2)
     mean = full.mean(dim=2, keepdim=True)
     centred = full - mean
     wanted = (mimic - mimic.mean(dim=2, keepdim=True)).abs().amax(dim=2, keepdim=True)
     present = centred.abs().quantile(percentile, dim=2, keepdim=True)
     limit = present.maximum(wanted)
-    return (centred.clamp(-limit, limit) / limit * wanted + mean).reshape(cond.shape)
+    return (centred.clamp(-limit, limit) * (wanted / limit) + mean).reshape(guided.shape)
 
 
-@dataclass(frozen=True)
-class Projection:
-    """How adaptive projected guidance changes the direction from ``uncond`` to ``cond``.
-
-    ``eta`` is the share that is kept of its part along ``cond``, ``threshold`` the largest norm that it may have in
-    a picture (0 for any), ``momentum`` (negative as a rule) the factor of its average over earlier calls.
-    """
-
-    eta: float = 0.0
-    threshold: float = 0.0
-    momentum: float = 0.0
-
-
-def projected(
-    cond: Any, uncond: Any, scale: float, projection: Projection, average: Any = None
-) -> tuple[Any, Any]:
-    """Return adaptive projected guidance and the average to hand to the next call (None to the first).
+def projected(cond: Any, uncond: Any, projection: Projection, average: Any = None) -> tuple[Any, Any]:
+    """Return the direction of adaptive projected guidance and the average to hand to the next call (None to the first).
 
     Sadat et al. 2024 (Eliminating Oversaturation and Artifacts of High Guidance Scales), algorithm 1, for clean
-    latents; with ``eta`` 1 and the other fields 0 it is classifier-free guidance.
+    latents. Follow it with ``along``; with ``eta`` 1 and the other fields 0 that is classifier-free guidance.
     """
     average = cond - uncond + (0 if average is None else average * projection.momentum)
     direction = average
     if projection.threshold > 0:
-        direction = direction * (projection.threshold / _norm(direction)).clamp(max=1.0)
-    along = cond * (_dot(direction, cond) / _dot(cond, cond))
-    return cond + (direction - along + along * projection.eta) * (scale - 1), average
+        direction = direction * (projection.threshold / (_norm(direction) + TINY)).clamp(max=1.0)
+    parallel = cond * (_dot(direction, cond) / (_dot(cond, cond) + TINY))
+    return direction - parallel + parallel * projection.eta, average
 
 
-def zero_star(cond: Any, uncond: Any, scale: float, *, start: bool = False) -> Any:
-    """Return CFG-Zero*: guidance from ``uncond`` times the factor that brings it nearest to ``cond``.
+def along(cond: Any, direction: Any, scale: float) -> Any:
+    """Return ``cond + (scale - 1) * direction``, guidance from the conditional prediction on."""
+    return cond + direction * (scale - 1)
 
-    Fan et al. 2025, equations 10 and 11, for velocities; nothing at all where ``start``, the first steps of a run
-    (zero-init).
+
+def nearest(cond: Any, uncond: Any) -> Any:
+    """Return ``uncond`` times the factor that brings it nearest to ``cond``: where CFG-Zero* guides from.
+
+    Fan et al. 2025, equation 10, for what the network predicts.
     """
-    if start:
-        return cond * 0.0
-    nearest = uncond * (_dot(cond, uncond) / (_dot(uncond, uncond) + TINY))
-    return classifier_free(cond, nearest, scale)
+    return uncond * (_dot(cond, uncond) / (_dot(uncond, uncond) + TINY))
 
 
 def _dot(one: Any, other: Any) -> Any:

@@ -28,7 +28,7 @@ from modules.sampling.ancestral import (
     tcd,
 )
 from modules.sampling.cfg_plus_plus import ddim_cfgpp, dpmpp_2m_cfgpp, euler_ancestral_cfgpp, euler_cfgpp
-from modules.sampling.dpm_solver import dpm_fast
+from modules.sampling.dpm_solver import adaptive_calls, dpm_adaptive, dpm_fast
 from modules.sampling.multistep import (
     deis,
     dpmpp_2m,
@@ -72,7 +72,8 @@ class Sampler:
     random part switched off, or 0 where what it solves then is not the probability flow. ``settings`` and
     ``level_settings`` map options of ``sample`` and ``levels`` to the settings that give their values; ``options``
     are constant. ``grid`` gives the space over which its schedules are laid. ``count(sigmas, space)`` gives the
-    model calls of a run where they are other than ``calls_per_step`` says.
+    model calls of a run where they are other than ``calls_per_step`` says. ``alone`` samplers look at all of ``x`` to
+    decide on their steps, so that a picture must be sampled by itself to be the same in any batch.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Sampler:
     level_settings: Mapping[str, str] = field(default_factory=dict)
     grid: Callable[[Space], Space] = whole_table
     count: Callable[[Sigmas, Space], int] | None = None
+    alone: bool = False
 
     @property
     def second_order(self) -> bool:
@@ -122,6 +124,8 @@ SAMPLERS: tuple[Sampler, ...] = (
             discard_penultimate=True, order=2, settings=ANCESTRAL),
     Sampler("DPM fast", dpm_fast, ("k_dpm_fast",), kind="ends", noise="ancestral", uses_ensd=True, order=2,
             settings=ANCESTRAL),
+    Sampler("DPM adaptive", dpm_adaptive, ("k_dpm_ad",), kind="ends", noise="ancestral", uses_ensd=True, order=0,
+            settings={"eta": "eta_ancestral"}, count=adaptive_calls, alone=True),
     Sampler("Restart", restart, ("restart",), "karras", calls_per_step=2, noise="ancestral", order=0,
             count=restart_calls),
     Sampler("DDIM", ddim, ("ddim",), kind="timesteps", noise="ancestral", settings={"eta": "eta_ddim"}),

@@ -146,6 +146,13 @@ class Space:
             return x * (1.0 / variance) - output * (sigma / math.sqrt(variance))
         return x - output * sigma
 
+    def output(self, x: Any, x0: Any, sigma: float) -> Any:
+        """Return what the network predicts for ``x`` if ``x0`` is clean; the inverse of ``denoised`` above sigma 0."""
+        if self.prediction == "v_prediction":
+            variance = sigma * sigma + 1.0
+            return (x * (1.0 / variance) - x0) * (math.sqrt(variance) / sigma)
+        return (x - x0) * (1.0 / sigma)
+
 
 def space_from_betas(
     schedule: str = "scaled_linear",

@@ -11,13 +11,17 @@ from modules.web.form import Field, Form
 
 
 class Controls(Mapping[str, Any]):
-    """The controls of one form by field name, filled as the tab lays them out."""
+    """The controls of one form by field name, filled as the tab lays them out.
+
+    ``buttons`` are what acts, by element id; ``places`` what only shows, by a name of the tab's.
+    """
 
     def __init__(self, form: Form) -> None:
         self.form = form
         self._fields = {field.name: field for field in form}
         self._shown: dict[str, Any] = {}
         self.buttons: dict[str, Any] = {}
+        self.places: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         return self._shown[name]
@@ -61,9 +65,9 @@ class Controls(Mapping[str, Any]):
         }
 
 
-def markup(html: str, elem_id: str = "") -> None:
+def markup(html: str, elem_id: str = "") -> Any:
     """Render ``html`` here as it is: Gradio's rules for prose would win over the page's own styles."""
-    gr.HTML(html, elem_id=elem_id or None, apply_default_css=False)
+    return gr.HTML(html, elem_id=elem_id or None, apply_default_css=False)
 
 
 def shown_value(field: Field, value: Any) -> Any:
@@ -71,6 +75,11 @@ def shown_value(field: Field, value: Any) -> Any:
     if field.kind == "seed":
         return str(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def shown_choices(field: Field) -> list[tuple[str, Any]]:
+    """Return the choices of ``field`` as Gradio wants them: labels and values, that for none in front."""
+    return [*([(field.empty, "")] if field.empty else []), *((str(choice), choice) for choice in field.choices)]
 
 
 def component(field: Field, **options: Any) -> Any:
@@ -90,7 +99,7 @@ def component(field: Field, **options: Any) -> Any:
         return gr.Checkbox(**common)
     if field.kind in ("choice", "choices"):
         several = field.kind == "choices"
-        return gr.Dropdown(choices=list(field.choices), multiselect=several,
+        return gr.Dropdown(choices=shown_choices(field), multiselect=several,
                            allow_custom_value=not field.strict, **common)
     common = {"lines": field.lines, "max_lines": max(field.lines, 1), "placeholder": field.placeholder or None} | common
     return gr.Textbox(**common)

@@ -19,6 +19,8 @@ from modules.plugin.params import param_infos, param_types
 PLUGIN_SEPARATOR = "/"
 OVERRIDES = "override_settings"
 SEED_EXTRAS = ("subseed", "subseed_strength", "seed_resize_from_w", "seed_resize_from_h")
+# Checkboxes that fill no field of their own, and the fields of a request that count only while they are on.
+GATES = {"subseed_show": SEED_EXTRAS, "refiner_enable": ("refiner",)}
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Field:
     ``kind`` is how it is shown: ``text``, ``seed`` (digits, so that 64 bits survive the browser), ``number``,
     ``slider``, ``checkbox``, ``choice`` or ``choices``. ``target`` is the field of ``Request`` that it fills, empty
     for none. Limits are inclusive. Without ``strict`` any choice is accepted here and checked by whoever knows them.
+    ``empty`` is what a choice is called that leaves the value empty.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Field:
     step: float | None = None
     choices: tuple[Any, ...] = ()
     strict: bool = False
+    empty: str = ""
     help: str = ""
     lines: int = 1
     placeholder: str = ""
@@ -80,8 +84,8 @@ def read(form: Form, values: Mapping[str, Any], settings: Settings) -> Request:
     """
     typed = {field.name: value_of(field, values.get(field.name)) for field in form}
     fields = {field.target: typed[field.name] for field in form if field.target}
-    if not typed.get("subseed_show", True):
-        fields = {name: value for name, value in fields.items() if name not in SEED_EXTRAS}
+    closed = {name for gate, names in GATES.items() if not typed.get(gate, True) for name in names}
+    fields = {name: value for name, value in fields.items() if name not in closed}
     overrides = read_overrides(typed.get(OVERRIDES, ()))
     model = str(overrides.pop("model", ""))
     return Request(
@@ -99,9 +103,11 @@ def written(form: Form, fields: Mapping[str, Any], plugins: Mapping[str, Mapping
         source, key = (plugins.get(plugin, {}), name) if name else (fields, field.target)
         if key in source:
             found[field.name] = _valid_or_default(field, source[key])
-    extras = [fields[name] for name in SEED_EXTRAS if name in fields]
-    if extras and any(field.name == "subseed_show" for field in form):
-        found["subseed_show"] = any(value not in (0, -1) for value in extras)
+    gates = {field.name: GATES[field.name] for field in form if field.name in GATES}
+    for gate, names in gates.items():
+        given = [fields[name] for name in names if name in fields]
+        if given:
+            found[gate] = any(value not in (0, -1, "") for value in given)
     return found
 
 

@@ -33,6 +33,7 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
         for name in _kept(settings):
             fields.pop(name, None)
     model, problems = _model(str(fields.pop("model", "")), app)
+    fields, lost = models_here(fields, app.library)
     overrides = {name: value for name, value in found.settings.items() if value != getattr(settings, name)}
     vae, missing = _vae(str(fields.pop("vae", "")), app)
     if vae:
@@ -40,7 +41,7 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
     values = written(form, fields, {})
     if found.settings:
         values[OVERRIDES] = write_overrides(overrides, model)
-    return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems, *missing))
+    return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems, *lost, *missing))
 
 
 def plugin_values(form: Form, extras: Mapping[str, str], host: Any) -> dict[str, Any]:
@@ -53,6 +54,24 @@ def plugin_values(form: Form, extras: Mapping[str, str], host: Any) -> dict[str,
             if field is not None and info.infotext:
                 values[field.name] = _from_text(field, extras.get(info.infotext))
     return values
+
+
+def models_here(fields: Mapping[str, Any], library: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return ``fields`` with the further models (hires fix's and the refiner's) by name, and what to say.
+
+    A model that is not on disk is left out.
+    """
+    found, problems = dict(fields), []
+    for name, without in (("hr_checkpoint", "hires fix uses the first pass's"), ("refiner", "there is no refiner")):
+        text = found.get(name)
+        if not text:
+            continue
+        try:
+            found[name] = library.find_checkpoint(text).name
+        except NotFound:
+            found[name] = ""
+            problems.append(f"The model {text} is not here; {without}.")
+    return found, tuple(problems)
 
 
 def _kept(settings: Any) -> tuple[str, ...]:

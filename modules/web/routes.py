@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from modules.core.errors import NotFound
 from modules.core.job import ENDED, QUEUED, RUNNING
 from modules.core.request import MAX_PROMPT_CHARACTERS
+from modules.prompts.styles import Style
 from modules.web.answers import owner_of, same_site
 from modules.web.chosen import chosen
 from modules.web.form import to_storage
@@ -37,7 +39,7 @@ def router(app: Any) -> APIRouter:
     own = APIRouter(prefix="/darkroom", include_in_schema=False)
     own.include_router(_asset_routes())
     for routes in (_session_routes(app), _job_routes(app), _queue_routes(app), _gallery_routes(app), _tool_routes(app),
-                   _extension_routes(app)):
+                   _style_routes(app), _extension_routes(app)):
         own.include_router(routes, prefix="/page", dependencies=[Depends(same_site)])
     return own
 
@@ -207,6 +209,26 @@ def _tool_routes(app: Any) -> APIRouter:
         pasted = paste(txt2img.form(app), body.get("infotext", ""), app, sent=True)
         app.forms.merge(owner_of(request), txt2img.TAB, to_storage(pasted.values))
         return {"pasted": pasted.problems}
+
+    return routes
+
+
+def _style_routes(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/styles")
+
+    @routes.get("")
+    def styles() -> Any:
+        return _fresh({"styles": [asdict(style) for style in app.styles.all().values()]})
+
+    @routes.post("")
+    def save(body: Annotated[dict[str, str], Body()]) -> Any:
+        app.styles.save(Style(body.get("name", ""), body.get("prompt", ""), body.get("negative_prompt", "")))
+        return styles()
+
+    @routes.post("/delete")
+    def delete(body: Annotated[dict[str, str], Body()]) -> Any:
+        app.styles.delete(body.get("name", ""))
+        return styles()
 
     return routes
 

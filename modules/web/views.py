@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modules.core.job import RUNNING, Job
+from modules.core.request import hires_size
 from modules.core.result import SavedImage
 
 PROMPT_CHARACTERS = 300
@@ -43,9 +44,12 @@ def job_view(job: Job, addresses: Addresses = PAGE) -> dict[str, Any]:
 def row_view(job: Job) -> dict[str, Any]:
     """Return a job for the queue's list, with what its request asks for in short."""
     request = job.request
+    size = f"{request.width}×{request.height}"
+    if request.enable_hr:
+        size += " → {}×{}".format(*hires_size(request)[1])
     return job_view(job) | {
         "prompt": request.prompt[:PROMPT_CHARACTERS],
-        "summary": f"{request.width}×{request.height} · {request.steps} steps · {request.sampler}",
+        "summary": f"{size} · {request.steps} steps · {request.sampler}",
         "pictures": request.batch_count * request.batch_size,
     }
 

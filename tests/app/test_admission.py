@@ -34,6 +34,34 @@ def test_a_schedule_of_its_own_wins_over_the_samplers_name(desk):
     assert admit(Request(sampler="DPM++ 2M Karras", schedule="exponential"), desk).request.schedule == "Exponential"
 
 
+def test_names_of_hires_fix_and_the_refiner_are_resolved(desk):
+    asked = Request(enable_hr=True, hr_sampler="dpm++ 2m karras", hr_upscaler="latent (BICUBIC)", hr_checkpoint="B",
+                    refiner="b", sampler="Euler", schedule="Exponential")
+    request = admit(asked, desk).request
+    assert (request.hr_sampler, request.hr_schedule, request.hr_upscaler) == ("DPM++ 2M", "Karras", "Latent (bicubic)")
+    assert (request.hr_checkpoint, request.refiner) == ("b.safetensors", "b.safetensors")
+    assert (request.sampler, request.schedule) == ("Euler", "Exponential")
+
+
+@pytest.mark.parametrize(("sampler", "schedule", "expected"), [
+    ("", "", ("", "")), ("Euler a", "", ("Euler a", "")), ("", "karras", ("", "Karras")),
+    ("Euler a", "Automatic", ("Euler a", "Automatic")), ("DPM++ 2M Karras", "Exponential", ("DPM++ 2M", "Exponential")),
+])
+def test_what_hires_fix_does_not_name_is_left_to_the_first_pass(desk, sampler, schedule, expected):
+    request = admit(Request(enable_hr=True, hr_sampler=sampler, hr_schedule=schedule), desk).request
+    assert (request.hr_sampler, request.hr_schedule, request.hr_checkpoint) == (*expected, "")
+
+
+def test_names_of_hires_fix_count_only_where_it_is_on(desk):
+    nonsense = Request(hr_sampler="x", hr_upscaler="ESRGAN_4x", hr_checkpoint="z")
+    assert admit(nonsense, desk).request.hr_upscaler == "ESRGAN_4x"
+    for field in ("hr_sampler", "hr_schedule", "hr_upscaler", "hr_checkpoint"):
+        with pytest.raises((InvalidRequest, NotFound), match="nothing"):
+            admit(Request(enable_hr=True, **{field: "nothing"}), desk)
+    with pytest.raises(NotFound, match="a.safetensors"):
+        admit(Request(refiner="a.safetensor"), desk)
+
+
 def test_the_model_is_the_requests_or_the_settings_or_the_first(desk):
     settings = Settings(sd_model_checkpoint="b.safetensors")
     assert admit(Request(settings=settings), desk).request.model == "b.safetensors"
@@ -71,6 +99,9 @@ def test_styles_are_applied_once_and_unknown_ones_reported(desk):
     admitted = admit(Request(prompt="a cat", styles=("Ink", "Oil")), desk)
     assert (admitted.request.prompt, admitted.request.negative_prompt) == ("a cat, ink", "blur")
     assert admitted.request.styles == () and "'Oil'" in admitted.warnings[0]
+    assert admitted.request.hr_prompt == ""
+    hires = admit(Request(prompt="a cat", hr_prompt="a lion", styles=("Ink",)), desk).request
+    assert (hires.hr_prompt, hires.hr_negative_prompt, hires.negative_prompt) == ("a lion, ink", "", "blur")
 
 
 def test_plugins_make_several_of_one_with_seeds_of_their_own(desk):

@@ -26,7 +26,9 @@ def flags(tmp_path, monkeypatch):
 
 
 def arguments(**values):
-    return Txt2ImgArguments("a cat", steps=2, width=64, height=64, seed=3, **values)
+    fields = {"prompt": "a cat", "steps": 2, "width": 64, "height": 64, "seed": 3}
+    others = {name: values.pop(name) for name in ("out", "settings") if name in values}
+    return Txt2ImgArguments(fields | values, **others)
 
 
 def test_pictures_go_where_the_page_puts_them_and_their_paths_are_printed(flags, tmp_path, capsys):
@@ -67,8 +69,7 @@ def test_without_a_model_it_says_where_to_put_one(tmp_path, capsys, monkeypatch)
 
 @pytest.mark.parametrize(("prompt", "status", "words"), [("boom", 1, "ValueError: boom"), ("hungry", 1, "GiB")])
 def test_what_fails_in_the_engine_is_told(flags, capsys, prompt, status, words):
-    asked = Txt2ImgArguments(prompt, steps=1, width=64, height=64)
-    assert txt2img(asked, flags, engine=STUB) == status and words in capsys.readouterr().err
+    assert txt2img(arguments(prompt=prompt), flags, engine=STUB) == status and words in capsys.readouterr().err
 
 
 def test_an_interrupted_run_says_so(flags, capsys, monkeypatch):

@@ -179,3 +179,28 @@ def test_a_model_that_vanished_costs_the_hash_and_not_the_picture(places, hashes
     with Saver(Run("j", REQUEST), Storage(Outputs(places), hashes), heard.append) as saver:
         saver.put(finished(str(tmp_path / "gone")))
     assert "Model hash" not in heard[0].image.infotext and "Model: model" in heard[0].image.infotext
+
+
+def test_hashes_of_other_checkpoints_follow_their_names(model):
+    picture = dataclasses.replace(finished(model, Refiner="xl", **{"Hires checkpoint": "other"}),
+                                  others={"Refiner": "/r", "Hires checkpoint": "/h", "Absent": "/a"})
+    entries = with_hashes(picture, {"/r": "0123456789", "/h": "", model: "9a129038d9"}.get)
+    assert (entries["Refiner"], entries["Hires checkpoint"]) == ("xl [0123456789]", "other")
+    assert "Absent" not in entries
+
+
+def test_what_a_picture_was_before_hires_fix_is_kept_on_disk_and_is_no_result(places, hashes, model):
+    heard = []
+    with Saver(Run("j", REQUEST), Storage(Outputs(places), hashes), heard.append) as saver:
+        saver.put(dataclasses.replace(finished(model), stage="before-highres-fix"))
+        saver.put(finished(model))
+    assert [message.image.index for message in heard] == [0] and len(saver.saved) == 1
+    names = sorted(path.name for path in places.outputs.rglob("*.png"))
+    assert names == ["00000-5-before-highres-fix.png", "00001-5.png"]
+
+
+def test_what_a_picture_was_before_is_not_kept_where_nothing_is_saved(places, hashes, model):
+    run = Run("j", dataclasses.replace(REQUEST, save_images=False))
+    with Saver(run, Storage(Outputs(places), hashes), lambda message: None) as saver:
+        saver.put(dataclasses.replace(finished(model), stage="before-highres-fix"))
+    assert list(places.data_dir.rglob("*.png")) == []

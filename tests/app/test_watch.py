@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -93,7 +94,11 @@ def test_skipping_ends_one_batch_in_its_middle_and_no_other(clock):
     with pytest.raises(Skipped):
         watch.check()
     watch.check()
-    watch.picture(object())
+    watch.picture(SimpleNamespace(stage="before-highres-fix"))
+    watch.tell(Skip("j"))
+    with pytest.raises(Skipped):
+        watch.check()
+    watch.picture(SimpleNamespace(stage=""))
     watch.tell(Skip("j"))
     watch.check()
 

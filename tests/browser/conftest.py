@@ -69,7 +69,8 @@ def idle(site: Site) -> Iterator[None]:
 
 def show(page: Page, url: str) -> None:
     """Go to ``url`` and wait until the stored form is shown."""
-    with page.expect_response(lambda response: response.url.endswith("/session")):
+    with (page.expect_response(lambda response: response.url.endswith("/session")),
+          page.expect_response(lambda response: "/gradio_api/run/" in response.url)):
         page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#txt2img_generate")
     page.wait_for_timeout(400)

@@ -73,11 +73,11 @@ def test_the_model_is_loaded_once_and_each_text_encoded_once(
     loads, encoded = [], []
     load, encode = StableDiffusion1.load, StableDiffusion1.encode
     monkeypatch.setattr(StableDiffusion1, "load", lambda *a: loads.append(1) or load(*a))
-    monkeypatch.setattr(StableDiffusion1, "encode", lambda *a: encoded.append(a[2]) or encode(*a))
+    monkeypatch.setattr(StableDiffusion1, "encode", lambda *a: encoded.append((len(a[2]), a[4])) or encode(*a))
     own = Engine(library, Models(10**9), Placement())
     for _ in range(2):
         own.generate(ask(prompt="[a cat:a bird:2]", batch_count=2), (), watch)
-    assert len(loads) == 1 and [len(texts) for texts in encoded] == [3]
+    assert len(loads) == 1 and encoded == [(2, False), (1, True)]
 
 
 def test_a_replaced_file_is_loaded_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 
 from modules.core.errors import InvalidModel
 from modules.families import autoencoder
+from modules.runtime.device import Placement
 from tests.families.conftest import load
 
 
@@ -56,3 +57,63 @@ def test_what_is_not_a_number_is_never_a_picture(vae):
     vae.decoder.conv_out.bias.data[0] = float("nan")
     with pytest.raises(InvalidModel, match="VAE"):
         autoencoder.decode(vae, latents())
+
+
+def pixels(height=64, width=64, pictures=1):
+    coarse = torch.rand(pictures, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+def test_pictures_are_decoded_and_encoded_as_if_alone(vae):
+    two = torch.cat([latents(), -latents()])
+    assert torch.equal(autoencoder.decode(vae, two)[1:], autoencoder.decode(vae, two[1:]))
+    both = pixels(pictures=2)
+    assert torch.equal(autoencoder.encode(vae, both)[1:], autoencoder.encode(vae, both[1:]))
+
+
+def test_a_sample_is_the_posteriors_mean_and_deviation_times_the_generators_noise(vae):
+    with torch.no_grad():
+        posterior = vae.encode(pixels() * 2 - 1).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(4))
+    expected = (posterior.mean + posterior.std * noise) * vae.config.scaling_factor
+    ours = autoencoder.encode(vae, pixels(), torch.Generator().manual_seed(4))
+    torch.testing.assert_close(ours, expected)
+
+
+def test_large_pictures_are_encoded_in_tiles(vae, monkeypatch):
+    from modules.runtime import device
+    large = pixels(320, 384)
+    whole, tiled = autoencoder.encode(vae, large), autoencoder.encode(vae, large, tiled=True)
+    assert tiled.shape == whole.shape == (1, 4, 40, 48) and not torch.equal(tiled, whole)
+    assert not vae.use_tiling
+    # Far from the seams, only the statistics of the group norms differ.
+    assert (tiled - whole)[..., :8, :8].abs().mean() < 0.2 * whole[..., :8, :8].abs().mean()
+    monkeypatch.setattr(device, "available", lambda _: 10**6)
+    assert torch.equal(autoencoder.encode(vae, large), tiled)
+
+
+def test_an_overflow_while_encoding_is_repaired_with_the_same_sample(vae):
+    vae.encoder.conv_in.weight.data *= 50_000
+    vae.half()
+    exact = copy.deepcopy(vae).float()
+    with torch.no_grad():
+        assert not vae.encode(pixels().half()).latent_dist.mean.isfinite().all()
+    ours = autoencoder.encode(vae, pixels(), torch.Generator().manual_seed(4))
+    assert vae.dtype == torch.float32
+    assert torch.equal(ours, autoencoder.encode(exact, pixels(), torch.Generator().manual_seed(4)))
+
+
+def test_infinity_is_not_taken_for_white(vae):
+    vae.decoder.conv_out.bias.data[:] = float("inf")
+    with pytest.raises(InvalidModel, match="VAE"):
+        autoencoder.decode(vae, latents())
+
+
+def test_only_half_precision_of_too_small_a_range_is_widened():
+    half, brain, full = torch.float16, torch.bfloat16, torch.float32
+    for placement, expected in (
+        (Placement(vae=half, wide=brain), brain), (Placement(vae=half), full), (Placement(vae=full, wide=brain), full),
+        (Placement(vae=brain, wide=full), brain),
+    ):
+        widened = autoencoder.wide_range(placement)
+        assert widened.vae == expected and widened.denoiser == placement.denoiser

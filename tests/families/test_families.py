@@ -17,7 +17,9 @@ def header(*names, **shapes):
 @pytest.mark.parametrize(("names", "seems"), [
     (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"], "LoRA"),
     (["unet.mid_block.attentions.0.to_q.lora_A.weight"], "LoRA"),
-    (["model.diffusion_model.label_emb.0.0.weight", "conditioner.embedders.0.x"], "SDXL"),
+    (["model.diffusion_model.label_emb.0.0.weight", "conditioner.embedders.0.x"], "SDXL model of a shape"),
+    (["model.diffusion_model.label_emb.0.0.weight", "embedder.model.visual.x"], "unCLIP"),
+    (["model.diffusion_model.label_emb.weight", "cond_stage_model.model.ln_final.weight"], "x4 upscaler"),
     (["double_blocks.0.img_attn.qkv.weight"], "Flux"),
     (["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"], "Stable Diffusion 3"),
     (["model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.model.ln_final.weight"], "Stable Diffusion 2"),
@@ -39,6 +41,13 @@ def test_full_size_file_is_detected_from_its_header():
     family, variant = detect(header(**shapes))
     assert (family.id, variant.name, variant.prediction, variant.default_size) == ("sd15", "base", "epsilon", 512)
     assert variant.components["text_encoder"]["num_attention_heads"] == 12
+
+
+def test_an_unevenly_cut_denoiser_is_refused():
+    shapes = {f"model.diffusion_model.{name}": shape for name, shape in unet_shapes()
+              if not name.startswith("output_blocks.3.1.transformer_blocks.0.")}
+    with pytest.raises(InvalidModel, match="made smaller"):
+        detect(header(**shapes))
 
 
 def test_a_foreign_pipeline_is_named():

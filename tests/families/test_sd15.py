@@ -12,7 +12,7 @@ from modules.core.errors import InvalidModel
 from modules.core.settings import Settings, with_values
 from modules.families import detect
 from modules.families.base import ModelInput
-from modules.families.sd15 import LATENT, zero_terminal
+from modules.families.sd15 import LATENT
 from modules.library.headers import read_header
 from modules.runtime.device import Placement
 from modules.runtime.patches import AttentionHook, Embedding, apply, undo
@@ -169,7 +169,7 @@ def test_hooks_of_the_call_and_of_patches_reach_attention(tiny):
 def test_learned_words_are_encoded_by_their_vectors(tiny):
     family, model = tiny
     table = model.modules["text_encoder"].get_parameter("embeddings.token_embedding.weight")
-    vectors = table[model.tokenizer.encode("black cat")].clone()
+    vectors = table[model.tokenizers["text_encoder"].encode("black cat")].clone()
     expected = contexts(family, model, "a black cat sat", "a cat")
     apply(model, [Embedding("text_encoder", "my-cat", "file", 1.0, vectors)])
     assert torch.equal(contexts(family, model, "a my-cat sat", "a cat"), expected)
@@ -239,7 +239,7 @@ def test_any_width_and_depth(tmp_path):
              (CLIP, tiny_models.clip_shapes(64, 3, positions=40)),
              ("first_stage_model.", tiny_models.vae_shapes((32, 64, 32), 2)))
     for prefix, shapes in parts:
-        tensors |= {prefix + name: tiny_models._tensor(name, shape, generator) for name, shape in shapes}
+        tensors |= {prefix + name: tiny_models.draw(name, shape, generator) for name, shape in shapes}
     save_file(tensors, tmp_path / "odd.safetensors")
     family, model = load(tmp_path / "odd.safetensors")
     assert model.variant.latent.factor == 4 and model.variant.latent.rgb and model.variant.default_size == 512
@@ -285,15 +285,6 @@ def test_folder_with_its_own_tokenizer_positions_and_schedule(tmp_path):
     assert contexts(family, model, "a cat " * 20).shape == (1, 64, 32)
     space = family.space(model)
     assert space.prediction == "v_prediction" and space.sigma_max > 1000
-
-
-def test_zero_terminal_schedule_agrees_with_diffusers(reference):
-    from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    expected = torch.cumprod(1 - rescale_zero_terminal_snr(betas), 0)
-    ours = torch.tensor(zero_terminal(torch.cumprod(1 - betas, 0).tolist()), dtype=torch.float64)
-    torch.testing.assert_close(ours[:-1], expected[:-1], rtol=1e-8, atol=0)
-    assert expected[-1] == 0 and 0 < ours[-1] < 1e-7
 
 
 @pytest.mark.parametrize("layout", ["sharded", "bin", "fp16", "old names"])
@@ -361,8 +352,8 @@ def damaged(case, tmp_path):
         tensors["model.diffusion_model.middle_block.0.in_layers.2.weight"] = torch.zeros(64, 32, 3, 3)
     elif case in ("nan", "infinity"):
         tensors[out][0, 0, 0, 0] = float("nan" if case == "nan" else "inf")
-    elif case in ("inpainting", "pix2pix"):
-        tensors[FIRST] = torch.zeros(32, 9 if case == "inpainting" else 8, 3, 3)
+    elif case == "unknown kind":
+        tensors[FIRST] = torch.zeros(32, 7, 3, 3)
     elif case == "shorter middle":
         del tensors[out]
     save_file(tensors, path)
@@ -376,7 +367,7 @@ def damaged(case, tmp_path):
     ("missing tensor", "lacks 1 tensors: model.diffusion_model.middle_block.0.in_layers.2.weight"),
     ("missing clip tensor", "mlp.fc2.bias"), ("wrong shape", "64x32x3x3 instead of 64x64x3x3"),
     ("nan", "out.2.weight holds NaN"), ("infinity", "out.2.weight holds NaN or infinity"),
-    ("truncated", "bytes"), ("inpainting", "an inpainting model"), ("pix2pix", "InstructPix2Pix"),
+    ("truncated", "bytes"), ("unknown kind", "takes 7 channels"),
 ])
 def test_damaged_files_are_reported(tmp_path, case, message):
     with pytest.raises(InvalidModel, match=message):
@@ -395,6 +386,16 @@ def test_a_checkpoint_without_vae_takes_an_external_one(tmp_path, tiny):
 def test_an_external_vae_that_is_none_is_reported(tmp_path, tiny_paths):
     save_file({"x": torch.zeros(1)}, tmp_path / "vae.safetensors")
     with pytest.raises(InvalidModel, match="holds no autoencoder"):
+        load(tiny_paths["safetensors"], tmp_path / "vae.safetensors")
+
+
+@pytest.mark.parametrize(("widths", "latent", "message"), [
+    ((32, 32, 32, 32), 16, "latents of 16 channels, not 4"), ((32, 32, 32), 4, "has 4 pixels"),
+])
+def test_a_vae_of_another_family_is_refused(tmp_path, tiny_paths, widths, latent, message):
+    shapes = tiny_models.vae_shapes(widths, 1, latent)
+    save_file({name: torch.zeros(shape) for name, shape in shapes}, tmp_path / "vae.safetensors")
+    with pytest.raises(InvalidModel, match=message):
         load(tiny_paths["safetensors"], tmp_path / "vae.safetensors")
 
 

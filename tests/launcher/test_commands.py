@@ -88,6 +88,25 @@ def test_txt2img_reads_every_field():
                           eta_ddim=0.5, hide_samplers=("a", "b")))
 
 
+def test_txt2img_reads_hires_fix_refiner_tiling_and_styles():
+    words = ("txt2img --prompt a --hires --hires-scale 1.5 --hires-width 640 --hires-height 768 "
+             "--hires-upscaler Lanczos --hires-steps 7 --denoising-strength 0.4 --hires-checkpoint c "
+             "--hires-sampler Euler --hires-schedule Karras --hires-cfg-scale 3 --hires-prompt p "
+             "--hires-negative-prompt n --refiner r --refiner-switch-at 0.6 --tiling --style ink --style film")
+    assert parse(words.split(), {}).txt2img.request(Settings()) == Request(
+        prompt="a", enable_hr=True, hr_scale=1.5, hr_resize_x=640, hr_resize_y=768, hr_upscaler="Lanczos",
+        hr_second_pass_steps=7, denoising_strength=0.4, hr_checkpoint="c", hr_sampler="Euler", hr_schedule="Karras",
+        hr_guidance_scale=3.0, hr_prompt="p", hr_negative_prompt="n", refiner="r", refiner_switch_at=0.6, tiling=True,
+        styles=("ink", "film"))
+
+
+def test_every_field_that_a_person_may_set_has_an_argument():
+    apart = {"kind", "plugins", "parameters", "settings", "save_images", "save_grid", "subseed", "subseed_strength",
+             "seed_resize_from_w", "seed_resize_from_h"}
+    fields = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
+    assert set(fields) == set(Request.__dataclass_fields__) - apart
+
+
 def test_settings_on_the_command_line_go_over_those_given():
     call = parse(["txt2img", "--prompt", "a", "--set", "eta_ddim=1"], {})
     settings = call.txt2img.request(Settings(eta_ancestral=0.25)).settings
@@ -100,6 +119,8 @@ def test_settings_on_the_command_line_go_over_those_given():
     (["--prompt", "a", "--width", "513"], "Use 512 or 520"),
     (["--prompt", "a", "--seed", "18446744073709551616"], "seed"),
     (["--prompt", "a", "--cfg-scale", "nan"], "guidance_scale"),
+    (["--prompt", "a", "--hires", "--hires-scale", "99"], "hr_scale"),
+    (["--prompt", "a", "--refiner-switch-at", "2"], "refiner_switch_at"),
 ])
 def test_a_request_out_of_range_is_refused_at_once(words, part):
     with pytest.raises(InvalidRequest) as caught:

@@ -10,12 +10,12 @@ import pytest
 from modules.core.errors import DarkroomError, DiskFull
 from modules.launcher import environment, packages
 from modules.launcher.flags import Flags
-from modules.launcher.torch_builds import Build
+from modules.launcher.torch_builds import NVIDIA, Build, Gpu, SystemInfo
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    for name in ("VENV_DIR", "SKIP_VENV", "TORCH_COMMAND", "TORCH_INDEX_URL", "INDEX_URL"):
+    for name in ("VENV_DIR", "SKIP_VENV", "TORCH_COMMAND", "TORCH_INDEX_URL", "INDEX_URL", "XFORMERS_PACKAGE"):
         monkeypatch.delenv(name, raising=False)
     for name in (packages.CONSTRAINTS, packages.REQUIREMENTS, packages.TEST_REQUIREMENTS):
         (tmp_path / name).write_text(f"{name}==1\n")
@@ -93,6 +93,56 @@ def test_an_interrupted_installation_is_done_again(root, ran, monkeypatch):
     monkeypatch.setattr(environment.pip, "run", recorded)
     environment.install(root, Flags(), False, root)
     assert len(ran) == 4 and (root / environment.STAMP).exists()
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make this a machine with the cards that are added to the list."""
+    cards = []
+    monkeypatch.setattr(environment, "read_system", lambda: SystemInfo("Linux", "x86_64", tuple(cards)))
+    return cards
+
+
+def test_xformers_is_installed_once_where_it_is_of_use(root, ran, machine, capsys):
+    machine.append(Gpu(NVIDIA, "a card", capability=(8, 9)))
+    environment.install(root, Flags(xformers=True), False, root)
+    assert ran[-1].command[-1] == packages.XFORMERS_PACKAGE and len(ran) == 3
+    environment.install(root, Flags(xformers=True), False, root)
+    assert len(ran) == 3 and "xformers is not installed" not in capsys.readouterr().err
+
+
+def test_without_a_card_xformers_is_a_line_and_no_more(root, ran, machine, capsys):
+    for _ in range(2):
+        environment.install(root, Flags(xformers=True), False, root)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "xformers" in line]
+        assert len(lines) == 1 and "needs an NVIDIA card" in lines[0]
+    assert len(ran) == 2
+
+
+def test_a_package_of_ones_own_is_not_judged(root, ran, machine, monkeypatch):
+    monkeypatch.setenv("XFORMERS_PACKAGE", "xformers==9")
+    environment.install(root, Flags(xformers=True), False, root)
+    assert ran[-1].command[-1] == "xformers==9"
+
+
+def test_what_is_optional_may_fail(root, ran, machine, monkeypatch, capsys):
+    machine.append(Gpu(NVIDIA, "a card", capability=(8, 9)))
+    environment.install(root, Flags(), False, root)
+    recorded = environment.pip.run
+
+    def fail(step, log):
+        raise DarkroomError("There is no connection.", "Check it.")
+
+    monkeypatch.setattr(environment.pip, "run", fail)
+    environment.install(root, Flags(xformers=True), False, root)
+    assert "Installing xformers failed" in capsys.readouterr().err
+    monkeypatch.setattr(environment.pip, "run", recorded)
+    environment.install(root, Flags(xformers=True), False, root)
+    assert [step.optional for step in ran] == [False, False, True]
+    (root / packages.REQUIREMENTS).write_text("changed==2\n")
+    monkeypatch.setattr(environment.pip, "run", fail)
+    with pytest.raises(DarkroomError, match="no connection"):
+        environment.install(root, Flags(), False, root)
 
 
 def test_torch_is_installed_again_on_request(root, ran):

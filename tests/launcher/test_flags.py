@@ -23,8 +23,14 @@ def test_without_arguments_every_flag_has_its_default():
     (["--use-cpu", "interrogate", "gfpgan"], "use_cpu", ("interrogate", "gfpgan")),
     (["--ckpt-dir", "a b"], "ckpt_dir", "a b"),
     (["--timeout-keep-alive", "5"], "timeout_keep_alive", 5),
+    (["--sub-quad-chunk-threshold", "0"], "sub_quad_chunk_threshold", 0),
+    (["--attention-split"], "opt_split_attention", True),
+    (["--fast-fp16-accumulation"], "fast_fp16", True),
     (["--gpu-device-id", "1"], "device_id", "1"),
     (["--auth", "a:b"], "gradio_auth", "a:b"),
+    (["--vram-budget", "3.5"], "vram_budget", 3.5),
+    (["--reserve-vram", "0"], "reserve_vram", 0.0),
+    (["--always-low-vram"], "lowvram", True),
 ])
 def test_values_arrive_in_their_type(words, name, value):
     flags = read(*words)
@@ -36,6 +42,10 @@ def test_values_arrive_in_their_type(words, name, value):
     (["--port", "0"], "1 to 65535"),
     (["--port", "65536"], "1 to 65535"),
     (["--timeout-keep-alive", "-1"], "negative"),
+    (["--sub-quad-q-chunk-size", "-1"], "--sub-quad-q-chunk-size cannot be negative"),
+    (["--vram-budget", "0"], "above 0"),
+    (["--vram-budget", "nan"], "above 0"),
+    (["--reserve-vram", "-1"], "negative"),
     (["--tls-keyfile", "k"], "Add --tls-certfile"),
     (["--tls-certfile", "c"], "Add --tls-keyfile"),
 ])

@@ -39,9 +39,9 @@ def test_each_name_has_one_meaning():
 
 
 def test_a_repeated_flag_is_explained_once():
-    lines = explain(("--medvram", "--opt-sdp-attention", "--medvram"))
-    assert lines == ("--medvram has no effect: memory is placed automatically.",
-                     "--opt-sdp-attention has no effect: attention is chosen automatically.")
+    lines = explain(("--lowram", "--disable-sage", "--lowram"))
+    assert lines == ("--lowram has no effect: memory is placed automatically.",
+                     "--disable-sage has no effect: attention is chosen automatically.")
 
 
 def test_a_value_of_a_foreign_flag_is_not_mistaken_for_another():

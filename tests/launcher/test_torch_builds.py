@@ -1,7 +1,17 @@
 import pytest
 
 from modules.core.errors import DarkroomError
-from modules.launcher.torch_builds import AMD, INTEL, NVIDIA, TORCH, Gpu, SystemInfo, choose_build, indexed_build
+from modules.launcher.torch_builds import (
+    AMD,
+    INTEL,
+    NVIDIA,
+    TORCH,
+    Gpu,
+    SystemInfo,
+    choose_build,
+    indexed_build,
+    xformers_obstacle,
+)
 
 NEW, OLD, ANCIENT = (580, 95), (550, 54), (470, 199)
 
@@ -96,3 +106,20 @@ def test_the_pin_is_that_of_the_requirements(pytestconfig):
 def test_an_index_of_ones_own():
     build = indexed_build("https://example.org/whl")
     assert (build.index_url, build.packages) == ("https://example.org/whl", (f"torch=={TORCH}",))
+
+
+@pytest.mark.parametrize("system, build, words", [
+    (linux(nvidia((8, 9)), NEW), "cu130", ""),
+    (windows(nvidia((8, 9)), NEW), "cu126", ""),
+    (linux(nvidia((8, 9)), NEW), "configured", ""),
+    (linux(nvidia((8, 9)), NEW), "", ""),
+    (linux(nvidia((8, 9)), NEW, machine="aarch64"), "cu130", "no xformers for Linux on aarch64"),
+    (SystemInfo("Darwin", "arm64"), "metal", "no xformers for Darwin"),
+    (linux((Gpu(AMD),)), "rocm7.2", "NVIDIA"),
+    (linux((Gpu(INTEL),)), "xpu", "NVIDIA"),
+    (linux(nvidia((3, 5)), NEW), "cpu", "NVIDIA"),
+    (linux(), "configured", "NVIDIA"),
+])
+def test_where_xformers_is_of_use(system, build, words):
+    obstacle = xformers_obstacle(system, build)
+    assert words in obstacle and bool(obstacle) == bool(words)

@@ -23,14 +23,15 @@ def test_the_fields_of_a_picture() -> None:
     pasted = to_request_fields(Infotext("a cat", "dog", {
         **BASE, "Schedule type": "Karras", "Model hash": "6ce0161689", "Model": "v1-5", "VAE": "mse.pt",
         "Variation seed": "9", "Variation seed strength": "0.25", "Seed resize from-1": "256",
-        "Seed resize from-2": "128", "Hires upscale": "2", "Version": "v1.10.1", "TI hashes": "a: b",
+        "Seed resize from-2": "128", "Tiling": "True", "Version": "v1.10.1", "TI hashes": "a: b",
     }))
     assert pasted.fields == {
         "prompt": "a cat", "negative_prompt": "dog", "steps": 20, "sampler": "Euler a", "schedule": "Karras",
         "guidance_scale": 7.5, "seed": 123, "width": 512, "height": 768, "subseed": 9, "subseed_strength": 0.25,
         "seed_resize_from_w": 256, "seed_resize_from_h": 128, "model": "v1-5 [6ce0161689]", "vae": "mse.pt",
+        "tiling": True, "refiner": "", "enable_hr": False,
     }
-    assert pasted.extras == {"Hires upscale": "2", "Version": "v1.10.1", "TI hashes": "a: b"}
+    assert pasted.extras == {"Version": "v1.10.1", "TI hashes": "a: b"}
     assert pasted.skipped == ()
     assert check(Request(**pasted.fields)).sampler == "Euler a"
 
@@ -44,6 +45,66 @@ def test_what_absence_means() -> None:
                 "eta_noise_seed_delta": 0, "use_old_scheduling": False, "eta_ancestral": 1.0}
     assert {name: pasted.settings[name] for name in expected} == expected
     assert "model" not in pasted.fields and "vae" not in pasted.fields
+
+
+HIRES = {"Denoising strength": "0.55", "Hires upscale": "1.5", "Hires steps": "12", "Hires upscaler": "Lanczos"}
+
+
+def test_hires_fix_and_refiner_are_read_with_their_defaults() -> None:
+    pasted = to_request_fields(Infotext("a cat", "", {**BASE, **HIRES, "Refiner": "sd_xl_refiner [7440042bbd]",
+                                                      "Refiner switch at": "0.75"}))
+    expected = {
+        "enable_hr": True, "denoising_strength": 0.55, "hr_scale": 1.5, "hr_second_pass_steps": 12,
+        "hr_upscaler": "Lanczos", "hr_resize_x": 0, "hr_resize_y": 0, "hr_checkpoint": "", "hr_sampler": "",
+        "hr_schedule": "", "hr_prompt": "", "hr_negative_prompt": "", "hr_guidance_scale": 0.0,
+        "refiner": "sd_xl_refiner [7440042bbd]", "refiner_switch_at": 0.75,
+    }
+    assert {name: pasted.fields[name] for name in expected} == expected
+    assert pasted.extras == {} and pasted.skipped == ()
+
+
+def test_every_hires_entry_is_read() -> None:
+    pasted = to_request_fields(Infotext("a cat", "", {
+        **BASE, "Denoising strength": "0.7", "Hires resize-1": "1024", "Hires resize-2": "0",
+        "Hires checkpoint": "other [0123456789]", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
+        "Hires prompt": "a cat, fur", "Hires negative prompt": "blur", "Hires CFG Scale": "4.5"}))
+    expected = {
+        "enable_hr": True, "hr_resize_x": 1024, "hr_resize_y": 0, "hr_upscaler": "Latent",
+        "hr_checkpoint": "other [0123456789]", "hr_sampler": "DPM++ 2M", "hr_schedule": "Karras",
+        "hr_prompt": "a cat, fur", "hr_negative_prompt": "blur", "hr_guidance_scale": 4.5,
+    }
+    assert {name: pasted.fields[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("first_pass", "size", "expected"), [
+    (("512", "384"), ("1024", "768"), (512, 384)),
+    # 0x0 left the choice to the program: about 512 x 512 pixels, in multiples of 64.
+    (("0", "0"), ("1024", "1024"), (512, 512)),
+    (("0", "0"), ("1024", "1536"), (448, 640)),
+    (("0", "0"), ("1920", "1080"), (704, 384)),
+])
+def test_old_hires_pictures_give_the_size_of_their_first_pass(first_pass, size, expected) -> None:
+    pasted = to_request_fields(Infotext("x", "", {
+        **BASE, "Size-1": size[0], "Size-2": size[1], "Denoising strength": "0.7",
+        "First pass size-1": first_pass[0], "First pass size-2": first_pass[1]}))
+    assert (pasted.fields["width"], pasted.fields["height"]) == expected
+    assert (pasted.fields["hr_resize_x"], pasted.fields["hr_resize_y"]) == tuple(map(int, size))
+    assert pasted.fields["enable_hr"] is True and pasted.extras == {} and pasted.skipped == ()
+
+
+def test_a_denoising_strength_alone_is_that_of_img2img() -> None:
+    pasted = paste(Denoising_strength="0.3")
+    assert pasted.fields["enable_hr"] is False and pasted.fields["denoising_strength"] == 0.3
+
+
+@pytest.mark.parametrize(("key", "text", "reason"), [
+    ("Hires upscale", "99", "hr_scale must be from 1"), ("Hires steps", "-1", "hr_second_pass_steps must be"),
+    ("Hires resize-1", "99999", "hr_resize_x must be"), ("Hires resize-1", "8", "Hires fix cannot make 8x8"),
+])
+def test_hires_fix_with_nonsense_is_off_and_reported(key: str, text: str, reason: str) -> None:
+    pasted = to_request_fields(Infotext("x", "", {**BASE, **HIRES, key: text}))
+    assert pasted.fields["enable_hr"] is False and reason in pasted.skipped[0]
+    check(dataclasses.replace(Request(), **pasted.fields))
 
 
 def test_a_prompt_alone_changes_nothing_else() -> None:
@@ -123,7 +184,9 @@ def test_a_size_that_is_too_large_only_together() -> None:
     assert "megapixels" in pasted.skipped[0]
 
 
-@given(st.dictionaries(st.sampled_from([*BASE, "RNG", "Clip skip", "Version", "Model", "Sigma churn", "Emphasis"]),
+@given(st.dictionaries(st.sampled_from([*BASE, *HIRES, "RNG", "Clip skip", "Version", "Model", "Sigma churn",
+                                        "Emphasis", "Tiling", "Refiner switch at", "First pass size-1",
+                                        "First pass size-2", "Hires resize-1", "Hires resize-2"]),
                        st.one_of(st.text(), st.integers().map(str), st.floats().map(str))))
 def test_whatever_is_pasted_gives_a_valid_request(parameters: dict) -> None:
     pasted = to_request_fields(Infotext("x", "", parameters))

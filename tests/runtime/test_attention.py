@@ -2,12 +2,27 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from modules.runtime.attention import Attend, AttentionCall, install
+from modules.runtime.attention import Attend, AttentionCall, install, install_in_autoencoder
+from modules.runtime.attention_backends import AttentionBackend, fixed
+from modules.runtime.attention_choice import AttentionChooser, open_attention
 
 NAME = "mid_block.attentions.0.transformer_blocks.0.attn2"
+
+
+class Operations(TorchDispatchMode):
+    """Writes down the name of every operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture
@@ -135,3 +150,60 @@ def test_tokens_can_be_merged_and_restored(layer):
         return proceed(dataclasses.replace(attention, hidden=merged)).repeat_interleave(3, dim=1)
 
     assert run(itself, hidden, None, hook).shape == hidden.shape
+
+
+VIEWS = {"view", "_unsafe_view", "transpose", "t", "unflatten", "flatten", "expand"}
+
+
+def test_on_a_cpu_a_layer_is_diffusers_operations_and_no_more(layer):
+    hidden, context = tensors()
+    processor = Attend(NAME, open_attention("cpu", (0, 0), {}, lambda: 0))
+    with torch.no_grad(), Operations() as ours:
+        processor(layer, hidden, context)
+    with torch.no_grad(), Operations() as diffusers:
+        AttnProcessor2_0()(layer, hidden, context)
+    work = [name for name in ours.names if name not in VIEWS]
+    assert work == [name for name in diffusers.names if name not in VIEWS | {"div"}]  # they divide by 1 at the end
+    assert sum("scaled_dot_product" in name for name in work) == 1
+
+
+def test_hooks_get_the_backend_that_was_chosen(layer):
+    hidden, context = tensors()
+    chooser = AttentionChooser([AttentionBackend("zero", fixed(lambda q, k, v: q * 0), automatic=True)])
+    seen = []
+
+    def hook(attention, proceed):
+        seen.append(attention.core)
+        return proceed(attention)
+
+    call = AttentionCall(None, {NAME: (hook,)})
+    hooked = Attend(NAME, chooser)(layer, hidden, context, attention=call)
+    assert seen == [chooser.attend]
+    assert torch.equal(hooked, Attend(NAME, chooser)(layer, hidden, context))
+    assert torch.equal(hooked, layer.to_out[0].bias.expand(hooked.shape))
+
+
+@pytest.fixture
+def autoencoder():
+    torch.manual_seed(0)
+    return AutoencoderKL(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1,
+                         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2).eval()
+
+
+def test_an_autoencoder_is_exact(autoencoder):
+    x, latent = torch.randn(2, 3, 16, 24), torch.randn(1, 4, 8, 6)
+    with torch.no_grad():
+        expected = autoencoder.encode(x).latent_dist.mean, autoencoder.decode(latent).sample
+        install_in_autoencoder(autoencoder, AttentionChooser())
+        assert torch.equal(autoencoder.encode(x).latent_dist.mean, expected[0])
+        assert torch.equal(autoencoder.decode(latent).sample, expected[1])
+
+
+@pytest.mark.parametrize("flag", ["opt_sub_quad_attention", "opt_split_attention", "opt_split_attention_v1"])
+def test_an_autoencoder_in_pieces(autoencoder, flag):
+    latent = torch.randn(1, 4, 8, 6)
+    with torch.no_grad():
+        expected = autoencoder.decode(latent).sample
+        flags = {flag: True, "sub_quad_q_chunk_size": 7, "sub_quad_kv_chunk_size": 5}
+        install_in_autoencoder(autoencoder, open_attention("cpu", (0, 0), flags, lambda: 1 << 12))
+        torch.testing.assert_close(autoencoder.decode(latent).sample, expected)

@@ -54,6 +54,33 @@ def test_upcast_sampling_holds_half_and_casts_every_layer():
     assert choose(AMPERE, {}).storage is None
 
 
+def test_what_overflows_in_half_precision_gets_the_range_of_float32():
+    wide = [choose(info, {}).wide for info in (AMPERE, TURING, ROCM, XPU, MPS, CPU)]
+    assert wide == [BF16, F32, BF16, BF16, F32, F32]
+
+
+@pytest.mark.parametrize(("flags", "gib"), [
+    ({}, 11), ({"always_gpu": True}, 12), ({"reserve_vram": 2.5}, 9.5), ({"reserve_vram": 0.0}, 12),
+    ({"medvram": True}, 6), ({"medvram_sdxl": True}, 6), ({"lowvram": True, "medvram": True}, 2),
+    ({"always_no_vram": True}, 1), ({"vram_budget": 3.5}, 3.5), ({"vram_budget": 40.0}, 11),
+    ({"vram_budget": 8.0, "lowvram": True}, 2), ({"reserve_vram": 13.0}, 0), ({"medvram": False}, 11),
+])
+def test_flags_set_the_budget_and_nothing_else(flags, gib):
+    assert device.vram_budget(AMPERE, flags) == gib * 2**30
+
+
+def test_weights_wait_in_main_memory_unless_the_device_shares_it():
+    assert choose(AMPERE, {}).home == choose(CPU, {}).home == torch.device("cpu")
+    assert choose(MPS, {}).home == torch.device("mps", 0)
+
+
+def test_what_torch_keeps_for_itself_counts_as_available(monkeypatch):
+    readings = {"mem_get_info": (3000, 8000), "memory_reserved": 500, "memory_allocated": 200}
+    for name, value in readings.items():
+        monkeypatch.setattr(torch.cuda, name, lambda where, value=value: value)
+    assert device.available(torch.device("cuda", 0)) == 3300
+
+
 def test_default_placement_is_exact_on_the_cpu():
     assert Placement() == choose(CPU, {})
 
@@ -85,3 +112,20 @@ def test_memory_readings_add_up():
     assert 0 < reading["ram"]["free"] < reading["ram"]["total"]
     assert 0 < reading["ram"]["used"] < reading["ram"]["total"]
     assert device.available(torch.device("cpu")) <= reading["ram"]["total"]
+
+
+def test_attention_belongs_to_where_the_model_is_placed(monkeypatch):
+    monkeypatch.setattr(device, "available", lambda where: 1 << 30)
+    plain = torch.nn.functional.scaled_dot_product_attention
+    for info, flags, direct in ((AMPERE, {}, False), (AMPERE, {"use_cpu": ["all"]}, True), (CPU, {}, True),
+                                (CPU, {"opt_sub_quad_attention": True}, False)):
+        placement = device.with_attention(choose(info, flags), info, flags)
+        assert (placement.attention.core is plain) is direct
+        assert placement == choose(info, flags) and not placement.channels_last
+    assert device.with_attention(choose(CPU, {}), CPU, {"opt_channelslast": True}).channels_last
+
+
+def test_fast_fp16_is_for_the_whole_process_and_off_without_the_flag():
+    for flags, expected in (({"fast_fp16": True}, True), ({}, False)):
+        device.configure(flags)
+        assert torch.backends.cuda.matmul.allow_fp16_accumulation is expected

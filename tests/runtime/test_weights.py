@@ -221,6 +221,28 @@ def test_storage_type_and_threshold_decide_what_is_held():
         assert module[0].weight.dtype == held
 
 
+def test_what_is_not_narrower_than_the_type_computed_in_is_converted_once():
+    for stored, held in ((torch.float32, torch.float16), (torch.bfloat16, torch.float16),
+                         (torch.float8_e4m3fn, torch.float8_e4m3fn)):
+        weights = {name: value.to(stored) for name, value in network().state_dict().items()}
+        module = empty()
+        assign(module, weights, same, Target(CPU, torch.float16, None, 0), "It")
+        assert {weight.dtype for weight in module.parameters()} == {held}
+        assert bool(module[0]._forward_pre_hooks) is (held != torch.float16), "nothing is cast that need not be"
+
+
+def test_eight_bits_hold_what_is_large_and_compute_with_its_rounded_values():
+    weights, x = network().state_dict(), torch.randn(2, 3, 4, 4)
+    module, expected = empty(), network()
+    assign(module, weights, same, Target(CPU, torch.float32, torch.float8_e4m3fn, 0), "It")
+    assert {weight.ndim: weight.dtype for weight in module.parameters()} == {
+        1: torch.float32, 2: torch.float8_e4m3fn, 4: torch.float8_e4m3fn}
+    for weight in expected.parameters():
+        if weight.ndim > 1:
+            weight.data = weight.data.to(torch.float8_e4m3fn).float()
+    assert torch.equal(module(x), expected.eval()(x))
+
+
 def test_weights_come_back_when_a_layer_raises():
     module = network().half()
     cast_on_call(module, torch.float32)

@@ -2,16 +2,17 @@ import numpy as np
 import pytest
 import torch
 
+from modules.core.guidance import Projection
 from modules.sampling.guidance import (
-    Projection,
+    along,
     classifier_free,
     compose,
     dynamically_thresholded,
     mimicked,
+    nearest,
     needs_uncond,
     projected,
     rescaled,
-    zero_star,
 )
 
 
@@ -74,10 +75,21 @@ def test_dynamic_thresholding_is_diffusers():
     assert ours[0].abs().max() == 1
 
 
+def test_a_wider_limit_is_thresholding_in_units_of_it():
+    x0 = pair()[0] * torch.tensor([6.0, 0.1]).reshape(2, 1, 1, 1)
+    ours = dynamically_thresholded(x0, 0.9, 3.0)
+    torch.testing.assert_close(ours, 3 * dynamically_thresholded(x0 / 3, 0.9))
+    torch.testing.assert_close(ours[1], x0[1])
+
+
+def scaled(cond, uncond, percentile, scale=20.0, mimic=7.0):
+    return mimicked(classifier_free(cond, uncond, scale), classifier_free(cond, uncond, mimic), percentile)
+
+
 @pytest.mark.parametrize("percentile", [1.0, 0.95])
 def test_mimicked_guidance_by_its_formula(percentile):
     cond, uncond = pair()
-    ours = mimicked(cond, uncond, 20.0, 7.0, percentile)
+    ours = scaled(cond, uncond, percentile)
     for picture in range(2):
         for channel in range(3):
             full, mimic = ((uncond + scale * (cond - uncond))[picture, channel].double().numpy() for scale in (20, 7))
@@ -89,7 +101,7 @@ def test_mimicked_guidance_by_its_formula(percentile):
 
 def test_mimicking_the_scale_itself_changes_nothing():
     cond, uncond = pair()
-    torch.testing.assert_close(mimicked(cond, uncond, 7.0, 7.0), classifier_free(cond, uncond, 7.0))
+    torch.testing.assert_close(scaled(cond, uncond, 1.0, 7.0, 7.0), classifier_free(cond, uncond, 7.0))
 
 
 @pytest.mark.parametrize("projection", [Projection(), Projection(0.3, 2.5, 0.0), Projection(0.0, 15.0, -0.5)])
@@ -102,18 +114,19 @@ def test_adaptive_projected_guidance_is_diffusers(projection):
         # Diffusers' original formulation: cond + (scale - 1) * direction.
         theirs = normalized_guidance(cond, uncond, 8.0 - 1, buffer if projection.momentum else None, projection.eta,
                                      projection.threshold, use_original_formulation=True)
-        ours, average = projected(cond, uncond, 8.0, projection, average if projection.momentum else None)
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        direction, average = projected(cond, uncond, projection, average if projection.momentum else None)
+        torch.testing.assert_close(along(cond, direction, 8.0), theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_projected_guidance_that_keeps_everything_is_classifier_free():
     cond, uncond = pair()
-    torch.testing.assert_close(projected(cond, uncond, 6.0, Projection(eta=1.0))[0], classifier_free(cond, uncond, 6.0))
+    direction, _ = projected(cond, uncond, Projection(eta=1.0))
+    torch.testing.assert_close(along(cond, direction, 6.0), classifier_free(cond, uncond, 6.0))
 
 
 def test_projected_guidance_of_eta_0_moves_across_the_condition():
     cond, uncond = pair()
-    moved = projected(cond, uncond, 6.0, Projection())[0] - cond
+    moved, _ = projected(cond, uncond, Projection())
     torch.testing.assert_close((moved * cond).sum(dim=(1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
 
 
@@ -122,14 +135,12 @@ def test_cfg_zero_star_is_diffusers():
 
     cond, uncond = pair()
     scale = cfg_zero_star_scale(cond.flatten(1), uncond.flatten(1)).reshape(2, 1, 1, 1)
-    torch.testing.assert_close(zero_star(cond, uncond, 5.0), uncond * scale + 5.0 * (cond - uncond * scale))
-    assert not zero_star(cond, uncond, 5.0, start=True).any()
+    torch.testing.assert_close(nearest(cond, uncond), uncond * scale)
 
 
 @pytest.mark.parametrize("method", [
     lambda c, u: rescaled(classifier_free(c, u, 7.0), c, 0.7), lambda c, u: dynamically_thresholded(c, 0.8),
-    lambda c, u: mimicked(c, u, 12.0, 7.0, 0.9), lambda c, u: projected(c, u, 7.0, Projection(0.2, 3.0))[0],
-    lambda c, u: zero_star(c, u, 7.0),
+    lambda c, u: scaled(c, u, 0.9), lambda c, u: projected(c, u, Projection(0.2, 3.0))[0], nearest,
 ])
 def test_a_picture_is_guided_alone_as_in_a_batch(method):
     cond, uncond = pair()

@@ -63,6 +63,8 @@ def test_a_perfect_network_gives_back_the_clean_latent(prediction, sigma, make):
     }[prediction]
     x = space.add_noise(x0, noise, sigma)
     np.testing.assert_allclose(np.asarray(space.denoised(x, target, sigma)), np.asarray(x0), atol=1e-6)
+    back = np.asarray(space.output(x, space.denoised(x, target, sigma), sigma))
+    np.testing.assert_allclose(back, np.asarray(target), rtol=1e-5, atol=1e-5)
     scaled = np.asarray(space.scale_input(x, sigma))
     expected = np.asarray(x) if prediction == "flow" else np.asarray(x0) * share**0.5 + np.asarray(noise) * (
         1 - share) ** 0.5

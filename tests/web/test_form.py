@@ -39,7 +39,13 @@ requests = st.builds(
     height=st.sampled_from([64, 768]), steps=st.integers(1, 150), sampler=st.sampled_from(["Euler a", "DDIM"]),
     guidance_scale=st.floats(1, 30), seed=st.integers(-1, 2**64 - 1), subseed=st.integers(-1, 2**64 - 1),
     subseed_strength=st.floats(0, 1), seed_resize_from_w=st.integers(0, 2048), batch_count=st.integers(1, 100),
-    batch_size=st.integers(1, 8),
+    batch_size=st.integers(1, 8), tiling=st.booleans(), denoising_strength=st.floats(0, 1), enable_hr=st.booleans(),
+    hr_scale=st.floats(1, 4), hr_resize_x=st.integers(0, 2048), hr_resize_y=st.integers(0, 2048),
+    hr_upscaler=st.sampled_from(["Latent", "Lanczos"]), hr_second_pass_steps=st.integers(0, 150),
+    hr_checkpoint=st.sampled_from(["", "b.safetensors"]), hr_sampler=st.sampled_from(["", "Euler"]),
+    hr_schedule=st.sampled_from(["", "Karras"]), hr_guidance_scale=st.floats(0, 30), hr_prompt=st.text(max_size=20),
+    hr_negative_prompt=st.text(max_size=20), refiner=st.sampled_from(["", "xl.safetensors"]),
+    refiner_switch_at=st.floats(0.01, 1),
     plugins=st.fixed_dictionaries({"demo": st.fixed_dictionaries({
         "enabled": st.booleans(), "strength": st.floats(0, 1), "count": st.integers(1, 9),
         "mode": st.sampled_from(["fast", "slow"]), "text": st.text(max_size=20),
@@ -72,6 +78,15 @@ def test_seed_extras_count_only_while_they_are_shown() -> None:
 def test_pasting_a_picture_without_variation_hides_the_extras() -> None:
     assert written(FIELDS, {"subseed": -1, "subseed_strength": 0.0}, {})["subseed_show"] is False
     assert written(FIELDS, {"subseed": 7, "subseed_strength": 0.2}, {})["subseed_show"] is True
+
+
+def test_the_refiner_counts_only_while_it_is_on() -> None:
+    values = {"refiner": "xl", "refiner_switch_at": 0.5}
+    off, on = (read(FIELDS, values | {"refiner_enable": enabled}, Settings()) for enabled in (False, True))
+    assert (off.refiner, on.refiner, on.refiner_switch_at) == ("", "xl", 0.5)
+    assert written(FIELDS, {"refiner": ""}, {})["refiner_enable"] is False
+    assert written(FIELDS, {"refiner": "xl"}, {})["refiner_enable"] is True
+    assert "refiner_enable" not in written(FIELDS, {"prompt": "a"}, {})
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [

@@ -94,3 +94,33 @@ def test_nonsense_is_reported_and_the_rest_is_used(app) -> None:
     pasted = paste(form(app), "a\nSteps: many, Sampler: Euler, Seed: 3, Size: 512x512, CFG scale: 7", app)
     assert "steps" not in pasted.values and pasted.values["seed"] == 3
     assert any("steps" in problem.lower() for problem in pasted.problems)
+
+
+def test_hires_fix_refiner_and_tiling_are_pasted(app) -> None:
+    text = (f"{INFOTEXT}, Denoising strength: 0.4, Hires resize: 1280x768, Hires steps: 9, Hires upscaler: Lanczos, "
+            "Hires checkpoint: stand-in, Hires sampler: Euler a, Hires schedule type: Karras, "
+            'Hires prompt: "a castle, huge", Hires CFG Scale: 3, Tiling: True, Refiner: stand-in [0123456789], '
+            "Refiner switch at: 0.6")
+    pasted = paste(form(app), text, app)
+    expected = {
+        "enable_hr": True, "denoising_strength": 0.4, "hr_resize_x": 1280, "hr_resize_y": 768,
+        "hr_second_pass_steps": 9, "hr_upscaler": "Lanczos", "hr_checkpoint": "stand-in.safetensors",
+        "hr_sampler": "Euler a", "hr_schedule": "Karras", "hr_prompt": "a castle, huge", "hr_negative_prompt": "",
+        "hr_cfg": 3.0, "tiling": True, "refiner_enable": True, "refiner": "stand-in.safetensors",
+        "refiner_switch_at": 0.6,
+    }
+    assert {name: pasted.values[name] for name in expected} == expected
+    assert len(pasted.problems) == 1 and "elsewhere" in pasted.problems[0]
+    off = paste(form(app), INFOTEXT, app).values
+    assert (off["enable_hr"], off["tiling"], off["refiner_enable"], off["refiner"]) == (False, False, False, "")
+
+
+def test_models_of_hires_fix_and_refiner_that_are_lost_are_reported(app) -> None:
+    text = (f"{INFOTEXT}, Denoising strength: 0.4, Hires upscale: 2, Hires checkpoint: lost, "
+            "Refiner: gone [aaaaaaaaaa], Refiner switch at: 0.6")
+    pasted = paste(form(app), text, app)
+    assert (pasted.values["hr_checkpoint"], pasted.values["refiner"], pasted.values["refiner_enable"]) == (
+        "", "", False)
+    assert [problem for problem in pasted.problems if "elsewhere" not in problem] == [
+        "The model lost is not here; hires fix uses the first pass's.",
+        "The model gone [aaaaaaaaaa] is not here; there is no refiner."]

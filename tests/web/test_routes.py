@@ -196,3 +196,22 @@ def test_extensions_are_listed_with_their_failures_and_switched(client, app) -> 
     client.post("/darkroom/page/extensions/bad", json={"enabled": True}, headers=OURS)
     assert app.settings.get().disabled_extensions == ()
     assert client.post("/darkroom/page/extensions/none", json={"enabled": True}, headers=OURS).status_code == 404
+
+
+def test_styles_are_listed_saved_and_deleted(client, app) -> None:
+    assert client.get("/darkroom/page/styles").json() == {"styles": []}
+    style = {"name": "Ink, black", "prompt": "{prompt}, ink", "negative_prompt": ""}
+    assert client.post("/darkroom/page/styles", json=style, headers=OURS).json() == {"styles": [style]}
+    assert [field.choices for field in txt2img.form(app) if field.name == "styles"] == [("Ink, black",)]
+    refused = client.post("/darkroom/page/styles", json={"name": "# no"}, headers=OURS)
+    assert refused.status_code == 422 and "name" in refused.json()["message"]
+    assert client.post("/darkroom/page/styles", json=style).status_code == 403
+    gone = client.post("/darkroom/page/styles/delete", json={"name": "Ink, black"}, headers=OURS)
+    assert gone.json() == {"styles": []}
+    assert client.post("/darkroom/page/styles/delete", json={"name": "x"}, headers=OURS).status_code == 404
+
+
+def test_the_queue_says_to_which_size_hires_fix_goes(client, app) -> None:
+    app.wait(app.submit(Request(prompt="a", steps=2, width=64, height=128, enable_hr=True, hr_scale=1.5)).id, 5)
+    ended = client.get("/darkroom/page/queue").json()["ended"]
+    assert ended[0]["summary"].startswith("64×128 → 96×192 · 2 steps")

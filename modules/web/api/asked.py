@@ -14,20 +14,26 @@ from modules.library.paste import to_request_fields
 from modules.web.api.overrides import overridden, override_warnings, usable_overrides
 from modules.web.api.sdapi_models import Txt2ImgRequest
 from modules.web.form import PLUGIN_SEPARATOR, plugin_fields
-from modules.web.paste import plugin_values
+from modules.web.paste import models_here, plugin_values
 
 FIELDS = {
     "prompt": "prompt", "negative_prompt": "negative_prompt", "seed": "seed", "subseed": "subseed",
     "subseed_strength": "subseed_strength", "seed_resize_from_h": "seed_resize_from_h",
     "seed_resize_from_w": "seed_resize_from_w", "batch_size": "batch_size", "n_iter": "batch_count",
-    "steps": "steps", "cfg_scale": "guidance_scale", "width": "width", "height": "height",
+    "steps": "steps", "cfg_scale": "guidance_scale", "width": "width", "height": "height", "tiling": "tiling",
+    "denoising_strength": "denoising_strength", "enable_hr": "enable_hr", "hr_scale": "hr_scale",
+    "hr_resize_x": "hr_resize_x", "hr_resize_y": "hr_resize_y", "hr_upscaler": "hr_upscaler",
+    "hr_second_pass_steps": "hr_second_pass_steps", "hr_prompt": "hr_prompt",
+    "hr_negative_prompt": "hr_negative_prompt", "hr_cfg": "hr_guidance_scale",
+    "refiner_switch_at": "refiner_switch_at",
 }
+# Names that may also be said in words: these mean those of the first pass, or none.
+NAMES = {"hr_checkpoint_name": "hr_checkpoint", "hr_sampler_name": "hr_sampler", "hr_scheduler": "hr_schedule",
+         "refiner_checkpoint": "refiner"}
+UNNAMED = ("", "none", "use same checkpoint", "use same sampler", "use same scheduler")
 SETTINGS = {"eta": ("eta_ddim", "eta_ancestral"), "s_churn": ("s_churn",), "s_tmin": ("s_tmin",),
-            "s_tmax": ("s_tmax",), "s_noise": ("s_noise",)}
-UNAVAILABLE = {
-    "enable_hr": "Hires. fix", "firstpass_image": "A first-pass picture", "refiner_checkpoint": "The refiner",
-    "restore_faces": "Face restoration", "tiling": "Tiling", "s_min_uncond": "Negative guidance minimum sigma",
-}
+            "s_tmax": ("s_tmax",), "s_noise": ("s_noise",), "s_min_uncond": ("s_min_uncond",)}
+UNAVAILABLE = {"firstpass_image": "A first-pass picture", "restore_faces": "Face restoration"}
 DEFAULT_SAMPLER = "Euler"
 
 
@@ -58,8 +64,9 @@ def asked(body: Txt2ImgRequest, app: Any) -> Asked:
     overrides = {**pasted.settings, **usable_overrides(given), **sampler_settings(body)}
     settings = overridden(app, overrides)
     save = bool(body.save_images)
+    values = first_pass(body, fields(body, pasted.fields))
     request = Request(
-        **fields(body, pasted.fields), **sampling(body, pasted.fields), styles=tuple(body.styles or ()),
+        **values, **sampling(body, pasted.fields), styles=tuple(body.styles or ()),
         plugins=merged(pasted.plugins, script_values(body, app.host)), settings=settings,
         save_images=save, save_grid=save,
     )
@@ -78,13 +85,36 @@ def refuse_unavailable(body: Txt2ImgRequest) -> None:
 
 
 def fields(body: Txt2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's plain fields: what was sent, else what the infotext says, else A1111's defaults."""
-    sent = {name for name in body.model_fields_set if getattr(body, name) is not None}
-    return {
-        ours: getattr(body, name) if name in sent
-        else pasted.get(ours, Txt2ImgRequest.model_fields[name].default)
-        for name, ours in FIELDS.items()
-    }
+    """Return the request's plain fields: what was sent, else what the infotext says, else A1111's defaults.
+
+    Where neither A1111 nor its clients say anything, the default is that of ``Request``.
+    """
+    given = {name: getattr(body, name) for name in body.model_fields_set if getattr(body, name) is not None}
+    found = {ours: given.get(name, pasted.get(ours, Txt2ImgRequest.model_fields[name].default))
+             for name, ours in FIELDS.items()}
+    found |= {ours: pasted.get(ours, "") if name not in given else named(given[name]) for name, ours in NAMES.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def named(text: str) -> str:
+    """Return the name in ``text``, empty where it says ``Use same sampler`` or ``None``."""
+    return "" if text.strip().lower() in UNNAMED else text
+
+
+def first_pass(body: Txt2ImgRequest, values: dict[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with the size of the first pass, where ``body`` gives it: the size is then the result's.
+
+    Where it gives one side alone, the other is in proportion, in multiples of 8.
+    """
+    wide, high, width, height = (*_first_pass_sides(body), values["width"], values["height"])
+    if not values["enable_hr"] or not (wide or high) or width < 1 or height < 1:
+        return values
+    wide, high = wide or high * width // height // 8 * 8, high or wide * height // width // 8 * 8
+    return values | {"width": wide, "height": high, "hr_resize_x": width, "hr_resize_y": height}
+
+
+def _first_pass_sides(body: Txt2ImgRequest) -> tuple[int, int]:
+    return max(0, body.firstphase_width or 0), max(0, body.firstphase_height or 0)
 
 
 def sampling(body: Txt2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +144,8 @@ def pasted_values(infotext: str | None, app: Any) -> Pasted:
             settings["sd_model_checkpoint"] = app.library.find_checkpoint(model).title
         except NotFound:
             problems.append(f"The model {model} of the infotext is not here; the chosen one is used.")
+    values, missing = models_here(values, app.library)
+    problems.extend(missing)
     return Pasted(values, settings, pasted_plugins(found.extras, app.host), tuple(problems))
 
 

@@ -16,7 +16,7 @@ from modules.web.api.sdapi_models import Txt2ImgRequest
 KNOWN = frozenset({
     "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size-1", "Size-2", "Model", "Model hash", "VAE",
     "VAE hash", "Variation seed", "Variation seed strength", "Seed resize from-1", "Seed resize from-2", "Clip skip",
-    "Version",
+    "Denoising strength", "Tiling", "Version",
 })
 
 
@@ -77,7 +77,7 @@ def info_of(job: Job) -> dict[str, Any]:
         "sd_model_name": first.get("Model") or _stem(request.model), "sd_model_hash": first.get("Model hash"),
         "sd_vae_name": first.get("VAE"), "sd_vae_hash": first.get("VAE hash"),
         "seed_resize_from_w": request.seed_resize_from_w, "seed_resize_from_h": request.seed_resize_from_h,
-        "denoising_strength": None,
+        "denoising_strength": request.denoising_strength if request.enable_hr else None,
         "extra_generation_params": {key: value for key, value in first.items() if key not in KNOWN},
         "index_of_first_image": len(shown) - len(pictures), "infotexts": [image.infotext for image in shown],
         "job_timestamp": timestamp(job),

@@ -16,7 +16,10 @@ from modules.core import codec
 from modules.core.errors import InvalidRequest
 from modules.core.job import QUEUED, RUNNING, Job
 from modules.core.request import Request as Generation
+from modules.imaging.resize import LATENT_UPSCALERS
+from modules.imaging.upscalers import UPSCALERS
 from modules.library.files import ModelFile
+from modules.prompts.styles import Style
 from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import owner_of
@@ -37,7 +40,8 @@ def router(app: Any) -> APIRouter:
     """Return all routes of ``/darkroom/v1`` for ``app``."""
     failure = {"model": models.Failed, "description": "Why not, and what to do."}
     routes = APIRouter(prefix=PREFIX, tags=["Darkroom's API"], responses={"default": failure})
-    for part in (_jobs(app), _following(app), _steering(app), _queue(app), _lists(app), _settings(app), _machine(app)):
+    for part in (_jobs(app), _following(app), _steering(app), _queue(app), _lists(app), _styles(app), _settings(app),
+                 _machine(app)):
         routes.include_router(part)
     return routes
 
@@ -224,10 +228,40 @@ def _lists(app: Any) -> APIRouter:
         """List the schedules."""
         return [models.Schedule(name=one.name, label=one.label, aliases=list(one.aliases)) for one in SCHEDULES]
 
+    @routes.get("/upscalers")
+    def upscalers() -> list[models.Upscaler]:
+        """List the upscalers of hires fix."""
+        return [models.Upscaler(name=name, space="latent" if name in LATENT_UPSCALERS else "pixels")
+                for name in UPSCALERS]
+
     @routes.get("/extensions")
     def extensions() -> list[models.Extension]:
         """List the extensions that were found, with why one could not be loaded."""
         return [models.Extension(**one) for one in extension_views(app)]
+
+    return routes
+
+
+def _styles(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/styles")
+
+    @routes.get("")
+    def styles() -> list[models.Style]:
+        """List the styles of styles.csv in its order."""
+        return [models.Style(**asdict(style)) for style in app.styles.all().values()]
+
+    @routes.put("/{name:path}")
+    def save(name: str, body: models.StyleTexts) -> models.Style:
+        """Add a style, or replace the one of that name."""
+        style = Style(name, body.prompt, body.negative_prompt)
+        app.styles.save(style)
+        return models.Style(**asdict(style))
+
+    @routes.delete("/{name:path}")
+    def delete(name: str) -> list[models.Style]:
+        """Remove a style; return those that are left."""
+        app.styles.delete(name)
+        return styles()
 
     return routes
 

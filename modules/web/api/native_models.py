@@ -134,6 +134,30 @@ class Schedule(Out):
     aliases: list[str]
 
 
+class Upscaler(Out):
+    """An upscaler of hires fix; ``space`` is ``latent`` or ``pixels``."""
+
+    name: str
+    space: str
+
+
+class StyleTexts(BaseModel):
+    """What a style adds to the prompts; each ``{prompt}`` takes the prompt in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
+class Style(Out):
+    """A style and what it adds to the prompts."""
+
+    name: str
+    prompt: str
+    negative_prompt: str
+
+
 class Extension(Out):
     """An extension; a ``pending`` one changes with the next start."""
 

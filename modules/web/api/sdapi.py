@@ -10,11 +10,11 @@ from fastapi import APIRouter, Body, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from modules.app.admission import read_styles
 from modules.core import codec
 from modules.core.errors import NotFound
 from modules.core.job import Job
 from modules.core.settings import Settings, setting_infos
+from modules.imaging.resize import LATENT_UPSCALERS, RESAMPLERS
 from modules.library.files import ModelFile
 from modules.library.images import read_image_info
 from modules.library.infotext import parse
@@ -213,7 +213,7 @@ def _models(app: Any) -> APIRouter:
     def prompt_styles() -> list[models.StyleItem]:
         """List the styles of styles.csv."""
         return [models.StyleItem(name=one.name, prompt=one.prompt, negative_prompt=one.negative_prompt)
-                for one in read_styles(app.folders.styles).values()]
+                for one in app.styles.all().values()]
 
     @routes.post("/refresh-checkpoints")
     @routes.post("/refresh-vae")
@@ -255,8 +255,14 @@ def _samplers() -> APIRouter:
 
     @routes.get("/upscalers")
     def upscalers() -> list[models.UpscalerItem]:
-        """List the upscalers."""
-        return [models.UpscalerItem(name="None", model_name=None, model_path=None, model_url=None, scale=4)]
+        """List the upscalers of pictures."""
+        return [models.UpscalerItem(name=name, model_name=None, model_path=None, model_url=None, scale=4)
+                for name in RESAMPLERS]
+
+    @routes.get("/latent-upscale-modes")
+    def latent_modes() -> list[models.NamedItem]:
+        """List the upscalers of latents, for hires fix."""
+        return [models.NamedItem(name=name) for name in LATENT_UPSCALERS]
 
     return routes
 
@@ -273,7 +279,6 @@ def _nothing_yet() -> APIRouter:
     """Lists of kinds of models that have no use in this version; clients ask for them all the same."""
     routes = _part()
 
-    @routes.get("/latent-upscale-modes")
     @routes.get("/hypernetworks")
     @routes.get("/face-restorers")
     @routes.get("/realesrgan-models")

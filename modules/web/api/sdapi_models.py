@@ -62,6 +62,7 @@ class Txt2ImgRequest(BaseModel):
     hr_scheduler: str | None = None
     hr_prompt: str | None = ""
     hr_negative_prompt: str | None = ""
+    hr_cfg: float | None = Field(None, description="Forge's: the hires pass's CFG scale; null is that of the first.")
     force_task_id: str | None = Field(None, description="The job's id, for /internal/progress.")
     sampler_index: str | None = Field("Euler", description="The older name of sampler_name, which wins.")
     script_name: str | None = None

@@ -7,6 +7,7 @@ import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
 import "./queue.js";
 import { interrupt, session, skip, submitted } from "./results.js";
+import { editStyles } from "./styles.js";
 import { viewing } from "./viewer.js";
 
 const TITLES = ".tool, #txt2img_interrupt, #txt2img_skip";
@@ -59,6 +60,7 @@ document.addEventListener("click", (event) => {
   const id = event.target.closest("button")?.id;
   if (id === "txt2img_interrupt") interrupt();
   if (id === "txt2img_skip") skip();
+  if (id === "txt2img_styles_edit_button") editStyles();
   if (id === "txt2img_generate") attempt(() => call("session"));
   if (id === "theme_switch") switchTheme();
 });

@@ -49,6 +49,7 @@ class Results extends HTMLElement {
         <a id="save_txt2img" class="button" download>Save</a>
         <a id="save_zip_txt2img" class="button" download>Zip</a>
         <button type="button" class="button" data-do="reuse">Reuse parameters</button>
+        <button type="button" class="button" id="txt2img_upscale" data-do="upscale" title="Makes the shown picture again with the settings of Hires. fix"><span aria-hidden="true">✨</span>&nbsp;Hires. fix</button>
         <button type="button" class="button" data-do="view">Full screen</button></div>
       <div id="html_info_txt2img" class="infotext"></div>
       <ul class="warnings" hidden></ul>`;
@@ -238,6 +239,7 @@ class Results extends HTMLElement {
     }
     if (action === "view" && this.shown.length) view(this.shown, this.selected, (at) => this.select(at));
     if (action === "finish") attempt(() => call("queue/stop", {}));
+    if (action === "upscale" && this.current()) document.getElementById("txt2img_upscale_shown").click();
     if (action === "reuse" && this.shown.length) sendToForm(this.current().infotext);
   }
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import gradio as gr
 
-from modules.app.admission import read_styles
-from modules.core.errors import DarkroomError
+from modules.core.errors import DarkroomError, InvalidRequest
+from modules.core.job import Job
+from modules.library.infotext import parse
 from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
+from modules.web import hires, styles
 from modules.web.answers import failure_view, owner_of
 from modules.web.chosen import chosen
-from modules.web.controls import Controls, markup
+from modules.web.controls import Controls, markup, shown_choices
 from modules.web.events import listen, quietly
 from modules.web.form import (
     OVERRIDES,
@@ -31,6 +33,8 @@ from modules.web.paste import paste
 from modules.web.tabs import Tab
 
 TAB = "txt2img"
+# Choices that may be others at the next look: files come and go, settings hide samplers.
+LISTED = ("sampler", "styles", "hr_checkpoint", "hr_sampler", "refiner")
 PROMPT_HINT = "Prompt (Ctrl+Enter generates, Alt+Enter skips, Esc interrupts)"
 
 FIELDS: Form = (
@@ -55,6 +59,8 @@ FIELDS: Form = (
           "seed_resize_from_w", 0, 2048, 8),
     Field("seed_resize_from_h", "Resize seed from height", "slider", 0, "txt2img_seed_resize_from_h",
           "seed_resize_from_h", 0, 2048, 8),
+    Field("tiling", "Tiling", "checkbox", False, "txt2img_tiling", "tiling"),
+    *hires.FIELDS,
     Field(OVERRIDES, "Override settings", "choices", (), "txt2img_override_settings"),
 )
 
@@ -63,8 +69,10 @@ def form(app: Any) -> Form:
     """Return the fields of the tab, those of all loaded plugins included."""
     hidden = app.settings.get().hide_samplers
     samplers = tuple(item.name for item in SAMPLERS if item.name not in hidden)
-    choices = {"sampler": samplers, "schedule": tuple(item.label for item in SCHEDULES),
-               "styles": tuple(read_styles(app.folders.styles))}
+    schedules = tuple(item.label for item in SCHEDULES)
+    checkpoints = tuple(item.name for item in app.library.checkpoints())
+    choices = {"sampler": samplers, "schedule": schedules, "styles": tuple(app.styles.all()),
+               "hr_checkpoint": checkpoints, "hr_sampler": samplers, "hr_schedule": schedules, "refiner": checkpoints}
     plugins = (found.plugin for found in app.host.found if found.plugin is not None)
     return tuple(
         with_choices(item, choices[item.name]) if item.name in choices else item for item in FIELDS
@@ -82,6 +90,7 @@ def build(app: Any) -> Controls:
     with gr.Row(elem_id="txt2img_body", equal_height=False):
         with gr.Column(elem_id="txt2img_settings", min_width=320):
             _settings(controls)
+            controls.places["hires"] = hires.build(controls)
             _plugins(controls, app)
             controls.show(OVERRIDES, elem_classes=["override-settings"])
         with gr.Column(elem_id="txt2img_results", min_width=320):
@@ -103,6 +112,9 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     _wire_generate(controls, app)
     _wire_paste(controls, app)
     _wire_scripts(controls, store)
+    _wire_size(controls, app, store)
+    hires.wire(controls, controls.places["hires"])
+    styles.wire(controls, app, store)
 
 
 def _prompts(controls: Controls) -> None:
@@ -121,7 +133,7 @@ def _actions(controls: Controls) -> None:
     with gr.Row(elem_id="txt2img_tools"):
         controls.tool("Read generation parameters", "paste", "paste")
         controls.tool("Clear prompt", "txt2img_clear_prompt", "clear")
-    controls.show("styles", visible=False)
+    styles.build(controls)
 
 
 def _settings(controls: Controls) -> None:
@@ -135,6 +147,7 @@ def _settings(controls: Controls) -> None:
             controls.show("height")
         with gr.Column(elem_id="txt2img_dimensions_buttons", scale=0, min_width=36):
             controls.tool("Swap width and height", "txt2img_res_switch_btn", "swap")
+            controls.tool("Size that the model was made for", "txt2img_res_native_btn", "native")
         with gr.Column(elem_id="txt2img_column_batch", scale=4, min_width=180):
             controls.show("batch_count")
             controls.show("batch_size")
@@ -153,6 +166,8 @@ def _settings(controls: Controls) -> None:
         with gr.Row():
             controls.show("seed_resize_from_w", min_width=160)
             controls.show("seed_resize_from_h", min_width=160)
+    with gr.Row(elem_id="txt2img_checkboxes"):
+        controls.show("tiling", container=False, min_width=80)
 
 
 def _plugins(controls: Controls, app: Any) -> None:
@@ -181,28 +196,63 @@ def _restore(controls: Controls, app: Any) -> Callable[..., Any]:
         native = chosen(app).size
         stored = {"width": native, "height": native} | app.forms.load(owner_of(request.request), TAB)
         updates = controls.updates(restored(current, stored))
-        choices = {field.name: list(field.choices) for field in current}
-        updates[controls["sampler"]]["choices"] = choices["sampler"]
-        updates[controls["styles"]] |= {"choices": choices["styles"], "visible": bool(choices["styles"])}
+        for field in current:
+            if field.name in LISTED:
+                updates[controls[field.name]]["choices"] = shown_choices(field)
         return updates
     return restore
 
 
 def _wire_generate(controls: Controls, app: Any) -> None:
-    """Generate queues a job and tells the page's scripts, which follow it from there."""
-    def submit(data: dict[Any, Any], request: gr.Request) -> str:
+    """Generate queues a job and tells the page's scripts, which follow it from there. So does the button below a
+    picture that makes it again with hires fix.
+    """
+    def generate(data: dict[Any, Any], request: gr.Request) -> str:
         owner, values = owner_of(request.request), controls.values(data)
-        try:
+
+        def queue() -> Job:
             app.forms.save(owner, TAB, to_storage(values))
-            job = app.submit(read(controls.form, values, app.settings.get()), owner=owner)
-        except DarkroomError as error:
-            return json.dumps(failure_view(error))
-        return json.dumps({"id": job.id, "warnings": job.warnings})
+            return cast(Job, app.submit(read(controls.form, values, app.settings.get()), owner=owner))
+        return _queued(queue)
+
+    def upscale(data: dict[Any, Any], request: gr.Request) -> str:
+        def queue() -> Job:
+            values = upscaled(controls.form, controls.values(data), data[shown] or "", app)
+            return cast(Job, app.submit(read(controls.form, values, app.settings.get()),
+                                        owner=owner_of(request.request)))
+        return _queued(queue)
 
     submitted = gr.Textbox(visible="hidden", elem_id="txt2img_submitted")
-    click = quietly(controls.buttons["txt2img_generate"].click, submit, inputs=controls.inputs(), outputs=submitted,
+    shown = gr.Textbox(visible="hidden", elem_id="txt2img_shown_infotext")
+    again = gr.Button(visible="hidden", elem_id="txt2img_upscale_shown")
+    click = quietly(controls.buttons["txt2img_generate"].click, generate, inputs=controls.inputs(), outputs=submitted,
                     trigger_mode="multiple")
-    quietly(click.then, inputs=submitted, js="answer => window.darkroom.submitted(JSON.parse(answer))")
+    taken = quietly(again.click, outputs=shown, js="() => window.darkroom.infotext()")
+    sent = quietly(taken.then, upscale, inputs={*controls.inputs(), shown}, outputs=submitted)
+    for event in (click, sent):
+        quietly(event.then, inputs=submitted, js="answer => window.darkroom.submitted(JSON.parse(answer))")
+
+
+def _queued(queue: Callable[[], Job]) -> str:
+    """Return the job that ``queue`` makes, or why there is none, for the page's scripts."""
+    try:
+        job = queue()
+    except DarkroomError as error:
+        return json.dumps(failure_view(error))
+    return json.dumps({"id": job.id, "warnings": job.warnings})
+
+
+def upscaled(form: Form, values: Mapping[str, Any], infotext: str, app: Any) -> dict[str, Any]:
+    """Return the values that make the picture of ``infotext`` again, alone, with the hires fix of ``values``.
+
+    Raises ``InvalidRequest`` where the picture carries no parameters.
+    """
+    if not parse(infotext).parameters:
+        raise InvalidRequest("This picture carries no generation parameters.", "Only pictures with them can be redone.")
+    hires_names = {field.name for field in hires.FIELDS if not field.name.startswith("refiner")}
+    kept = {name: value for name, value in values.items() if name in hires_names}
+    return {**values, **paste(form, infotext, app).values, **kept, "enable_hr": True, "batch_count": 1, "batch_size": 1,
+            "styles": ()}
 
 
 def _wire_paste(controls: Controls, app: Any) -> None:
@@ -218,6 +268,13 @@ def _wire_paste(controls: Controls, app: Any) -> None:
     click = quietly(controls.buttons["paste"].click, fill, inputs=[controls["prompt"], last],
                     outputs=[*controls.outputs(), told], js="(prompt, _) => [prompt, window.darkroom.infotext()]")
     quietly(click.then, inputs=told, js="answer => window.darkroom.pasted(JSON.parse(answer))")
+
+
+def _wire_size(controls: Controls, app: Any, store: Callable[..., None]) -> None:
+    """One button sets both sides to the size that the chosen model was made for."""
+    sides = [controls["width"], controls["height"]]
+    click = quietly(controls.buttons["txt2img_res_native_btn"].click, lambda: [chosen(app).size] * 2, outputs=sides)
+    quietly(click.then, store, inputs=controls.inputs())
 
 
 def _wire_scripts(controls: Controls, store: Callable[..., None]) -> None:

@@ -15,7 +15,8 @@ from modules.core.plan import ModelRef, Plan
 from modules.core.request import Request
 from modules.engine import planner
 from modules.engine.engine import Engine
-from modules.engine.planner import ModelNames, picture_parameters
+from modules.engine.entries import picture_parameters
+from modules.engine.planner import Checkpoint, Checkpoints
 from modules.host.discover import discover
 from modules.host.registry import Host
 from modules.library.files import Library, folders
@@ -54,7 +55,7 @@ def ask(**values: Any) -> Request:
 
 
 def planned(host: Host, request: Request) -> Plan:
-    plan = planner.plan(request, ModelRef("a.safetensors"), ModelNames("a"), {})
+    plan = planner.plan(request, Checkpoints(Checkpoint(ModelRef("a.safetensors"), "a")), {})
     return hooks.on_plan(host.active(request), plan)
 
 

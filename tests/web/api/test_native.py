@@ -140,6 +140,36 @@ def test_lists_name_what_there_is(client) -> None:
     assert client.get(f"{BASE}/memory").json()["ram"]["total"] == 3
 
 
+def test_upscalers_are_listed_with_where_they_work(client) -> None:
+    spaces = {one["name"]: one["space"] for one in client.get(f"{BASE}/upscalers").json()}
+    assert list(spaces)[0] == "Latent" and (spaces["Latent (bicubic)"], spaces["Lanczos"]) == ("latent", "pixels")
+
+
+def test_styles_are_made_replaced_and_removed(client, app) -> None:
+    texts = {"prompt": "{prompt}, ink", "negative_prompt": "blur"}
+    for name in ("Ink", "a/b, c"):
+        assert client.put(f"{BASE}/styles/{name}", json=texts).json() == texts | {"name": name}
+    client.put(f"{BASE}/styles/Ink", json={"prompt": "ink"})
+    assert client.get(f"{BASE}/styles").json() == [
+        {"name": "Ink", "prompt": "ink", "negative_prompt": ""}, texts | {"name": "a/b, c"}]
+    job = submit(client, styles=["Ink"])
+    assert job["request"]["prompt"] == "a cat, ink"
+    assert [one["name"] for one in client.delete(f"{BASE}/styles/Ink").json()] == ["a/b, c"]
+    assert client.delete(f"{BASE}/styles/Ink").status_code == 404
+    assert client.put(f"{BASE}/styles/%23no", json=texts).status_code == 422
+    assert client.put(f"{BASE}/styles/x", json=texts | {"more": 1}).status_code == 422
+
+
+def test_hires_fix_is_a_field_like_any_other(client, app) -> None:
+    job = submit(client, enable_hr=True, hr_scale=1.5, hr_upscaler="lanczos", tiling=True, refiner="stand-in")
+    request = job["request"]
+    assert (request["hr_scale"], request["hr_upscaler"], request["tiling"], request["refiner"]) == (
+        1.5, "Lanczos", True, "stand-in.safetensors")
+    assert app.wait(job["id"], 10).images[0].width == 96
+    refused = client.post(f"{BASE}/jobs", json={"prompt": "a", "enable_hr": True, "hr_upscaler": "none such"})
+    assert refused.status_code == 422 and "upscaler" in refused.json()["message"]
+
+
 def test_settings_are_changed_together_or_not_at_all(client, app) -> None:
     changed = client.put(f"{BASE}/settings", json={"n_rows": 2, "emphasis": "No norm"})
     assert changed.json()["n_rows"] == 2 and app.settings.get().emphasis == "No norm"

@@ -126,10 +126,14 @@ def test_samplers_go_by_name_label_and_older_combined_names(client, app, sent, s
     ({"cfg_scale": 1e999}, 422, "cfg_scale"),
     ({"override_settings": {"s_noise": 10**400}}, 422, "s_noise"),
     ({"batch_size": 1000}, 422, "batch_size"),
-    ({"enable_hr": True}, 422, "not available in this version"),
-    ({"tiling": True}, 422, "Tiling"),
+    ({"enable_hr": True, "hr_scale": 20}, 422, "hr_scale"),
+    ({"enable_hr": True, "hr_upscaler": "4x-Super"}, 422, "4x-Super"),
+    ({"enable_hr": True, "hr_sampler_name": "Eular"}, 422, "Euler"),
+    ({"enable_hr": True, "hr_checkpoint_name": "gone"}, 404, "gone"),
+    ({"enable_hr": True, "denoising_strength": 1.5}, 422, "denoising_strength"),
+    ({"enable_hr": True, "firstphase_width": 60, "firstphase_height": 60}, 422, "width"),
     ({"restore_faces": True}, 422, "Face restoration"),
-    ({"refiner_checkpoint": "xl"}, 422, "refiner"),
+    ({"refiner_checkpoint": "xl"}, 404, "xl"),
     ({"firstpass_image": "aaaa"}, 422, "firstpass_image"),
     ({"script_name": "X/Y/Z plot"}, 422, "X/Y/Z plot"),
     ({"alwayson_scripts": {"ControlNet": {"args": []}}}, 422, "ControlNet"),
@@ -150,6 +154,59 @@ def test_what_cannot_be_done_is_said_with_the_field(client, app, sent, status, s
     assert {"error", "detail", "body", "errors"} <= set(body) and said in body["detail"]
     assert [job for job in app.jobs() if job.state == "finished"] == []
     assert post(client, SMALL).status_code == 200
+
+
+def test_hires_fix_is_asked_for_in_full(client, app) -> None:
+    sent = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "lanczos", "hr_second_pass_steps": 7,
+            "denoising_strength": 0.4, "hr_checkpoint_name": "stand-in", "hr_sampler_name": "DPM++ 2M Karras",
+            "hr_scheduler": None, "hr_prompt": "a big cat", "hr_negative_prompt": "blur", "hr_cfg": 3}
+    content = post(client, SMALL | sent).json()
+    request = app.jobs()[0].request
+    assert (request.enable_hr, request.hr_scale, request.hr_upscaler, request.hr_second_pass_steps,
+            request.denoising_strength) == (True, 1.5, "Lanczos", 7, 0.4)
+    assert (request.hr_checkpoint, request.hr_sampler, request.hr_schedule) == (
+        "stand-in.safetensors", "DPM++ 2M", "Karras")
+    assert (request.hr_prompt, request.hr_negative_prompt, request.hr_guidance_scale) == ("a big cat", "blur", 3.0)
+    assert Image.open(io.BytesIO(base64.b64decode(content["images"][0]))).size == (96, 96)
+    info = json.loads(content["info"])
+    assert (info["width"], info["denoising_strength"]) == (64, 0.4)
+    assert info["extra_generation_params"] == {"Hires upscale": "1.5", "Hires upscaler": "Lanczos"}
+
+
+@pytest.mark.parametrize("words", [
+    {}, {"hr_checkpoint_name": None, "hr_sampler_name": None, "hr_scheduler": None, "hr_upscaler": None},
+    {"hr_checkpoint_name": "Use same checkpoint", "hr_sampler_name": "Use same sampler",
+     "hr_scheduler": "Use same scheduler", "refiner_checkpoint": "None"},
+    {"hr_checkpoint_name": "", "hr_sampler_name": "", "hr_scheduler": "", "refiner_checkpoint": ""},
+])
+def test_the_hires_pass_is_like_the_first_unless_it_is_said(client, app, words) -> None:
+    assert post(client, SMALL | {"enable_hr": True} | words).status_code == 200
+    request = app.jobs()[0].request
+    assert (request.hr_checkpoint, request.hr_sampler, request.hr_schedule, request.refiner) == ("", "", "", "")
+    assert (request.hr_upscaler, request.hr_scale, request.denoising_strength) == ("Latent", 2.0, 0.7)
+
+
+@pytest.mark.parametrize("first, expected", [
+    ({"firstphase_width": 64, "firstphase_height": 128}, (64, 128, 256, 512)),
+    ({"firstphase_width": 64}, (64, 128, 256, 512)),
+    ({"firstphase_height": 128}, (64, 128, 256, 512)),
+    ({"firstphase_width": 0, "firstphase_height": 0}, (256, 512, 0, 0)),
+])
+def test_a_first_pass_with_a_size_of_its_own_makes_the_size_the_results(client, app, first, expected) -> None:
+    sent = {"enable_hr": True, "width": 256, "height": 512, "hr_scale": 1}
+    assert post(client, SMALL | sent | first).status_code == 200
+    request = app.jobs()[0].request
+    assert (request.width, request.height, request.hr_resize_x, request.hr_resize_y) == expected
+    post(client, SMALL | first)
+    assert (app.jobs()[0].request.width, app.jobs()[0].request.hr_resize_x) == (64, 0)
+
+
+def test_tiling_and_the_refiner_reach_the_request(client, app) -> None:
+    post(client, SMALL | {"tiling": True, "refiner_checkpoint": "stand-in", "refiner_switch_at": 0.6,
+                          "s_min_uncond": 1.5})
+    request = app.jobs()[0].request
+    assert request.settings.s_min_uncond == 1.5
+    assert (request.tiling, request.refiner, request.refiner_switch_at) == (True, "stand-in.safetensors", 0.6)
 
 
 @pytest.mark.parametrize("content", [b"", b"no", b"[" * 100_000, b'{"seed": NaN}', b'{"prompt": 5}', b"null", b"[]",
@@ -201,6 +258,15 @@ def test_an_infotext_fills_what_is_not_sent(client, app) -> None:
             ) == ("a fox", "fog", 1, "DPM++ 2M", "Karras", 12)
     assert (request.width, request.height, request.guidance_scale) == (64, 128, 4.0)
     assert request.settings.CLIP_stop_at_last_layers == 2 and request.plugins["frames"]["width"] == 5
+    assert request.enable_hr is False and request.tiling is False
+    hires = (f"{text}, Denoising strength: 0.3, Hires resize: 128x256, Hires upscaler: Nearest, Tiling: True, "
+             "Hires checkpoint: stand-in, Refiner: lost [0123456789], Refiner switch at: 0.5")
+    info = json.loads(post(client, {"infotext": hires, "hr_upscaler": "Lanczos"}).json()["info"])
+    request = app.jobs()[0].request
+    assert (request.enable_hr, request.denoising_strength, request.hr_resize_x, request.hr_resize_y, request.tiling
+            ) == (True, 0.3, 128, 256, True)
+    assert (request.hr_upscaler, request.hr_checkpoint, request.refiner) == ("Lanczos", "stand-in.safetensors", "")
+    assert info["warnings"] == ["The model lost [0123456789] is not here; there is no refiner."]
     gone = json.loads(post(client, SMALL | {"infotext": text.replace("stand-in", "lost")}).json()["info"])
     assert "lost" in gone["warnings"][0]
 
@@ -336,8 +402,12 @@ def test_lists_have_what_clients_look_for(client, app) -> None:
     assert all(isinstance(value, str) for one in get["samplers"] for value in one["options"].values())
     assert {"automatic", "karras", "sgm_uniform"} <= {one["name"] for one in get["schedulers"]}
     assert get["sd-models"][0]["title"] == "stand-in.safetensors" and get["sd-models"][0]["model_name"] == "stand-in"
-    assert get["upscalers"][0]["name"] == "None" and get["embeddings"] == {"loaded": {}, "skipped": {}}
-    assert get["loras"] == get["hypernetworks"] == get["latent-upscale-modes"] == []
+    assert [one["name"] for one in get["upscalers"]] == ["None", "Lanczos", "Nearest", "Bicubic"]
+    assert [one["name"] for one in get["latent-upscale-modes"]] == [
+        "Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)", "Latent (nearest)",
+        "Latent (nearest-exact)"]
+    assert get["embeddings"] == {"loaded": {}, "skipped": {}}
+    assert get["loras"] == get["hypernetworks"] == []
     assert get["scripts"] == {"txt2img": ["picture frames"], "img2img": []}
     assert [one["label"] for one in get["script-info"][0]["args"]] == ["Enable frames", "Frame width", "Frame colour"]
     assert [(one["name"], one["enabled"]) for one in get["extensions"]] == [("frames", True), ("bad", True)]
@@ -373,7 +443,7 @@ def test_without_the_flag_the_api_says_how_to_turn_it_on(app) -> None:
 def test_schemas_are_complete(client) -> None:
     schema = client.get("/openapi.json").json()
     body = schema["components"]["schemas"]["Txt2ImgRequest"]["properties"]
-    assert body["steps"]["default"] == 50 and body["cfg_scale"]["default"] == 7.0 and len(body) == 55
+    assert body["steps"]["default"] == 50 and body["cfg_scale"]["default"] == 7.0 and len(body) == 56
     for path, methods in schema["paths"].items():
         for method, route in methods.items():
             assert route.get("description"), (method, path)

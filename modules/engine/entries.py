@@ -1,0 +1,133 @@
+"""The infotext's entries: what is written beside a picture about how it was made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modules import __version__
+from modules.core.plan import Picture, Plan
+from modules.core.request import Request
+from modules.core.settings import Settings, setting_infos
+
+# Entries with a place of their own in the infotext, before the settings that merely differ from their defaults.
+PLACED = ("Clip skip", "ENSD", "RNG")
+OF_THE_REFINER = ("Hires refiner", "Refiner switch by sampling steps")
+
+
+def parameters(request: Request, names: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the infotext's entries that all pictures share, in A1111's order.
+
+    ``names`` are those of ``Model``, ``VAE`` (empty for the checkpoint's own), and of ``Hires checkpoint`` and
+    ``Refiner`` where they take part. ``Seed`` is put in per picture; hashes are empty until the file is written.
+    """
+    settings = request.settings
+    entries: dict[str, Any] = {
+        "Steps": request.steps,
+        "Sampler": request.sampler,
+        "Schedule type": request.schedule,
+        "CFG scale": _number(request.guidance_scale),
+        "Seed": "",
+        "Size": f"{request.width}x{request.height}",
+    }
+    entries |= _model_entries(settings, names) | _seed_entries(request)
+    if request.enable_hr:
+        entries["Denoising strength"] = _number(request.denoising_strength)
+    changed = changed_settings(settings)
+    entries |= {name: changed.pop(name) for name in PLACED if name in changed}
+    if request.tiling:
+        entries["Tiling"] = True
+    entries |= _hires_entries(request, names) | _refiner_entries(request, names)
+    entries |= {name: value for name, value in changed.items() if name not in OF_THE_REFINER or "Refiner" in names}
+    entries |= {name: value for name, value in {**extra, **request.parameters}.items() if name not in entries}
+    if settings.add_version_to_infotext:
+        entries["Version"] = f"Darkroom {__version__}"
+    return {name: str(value) for name, value in entries.items()}
+
+
+def changed_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings that change the picture and differ from the infotext's defaults, by infotext name.
+
+    ``RNG`` is always written: readers take a missing one for ``GPU``.
+    """
+    defaults = Settings()
+    return {
+        info.infotext: _number(getattr(settings, name))
+        for name, info in setting_infos().items()
+        if info.infotext and (name == "randn_source" or getattr(settings, name) != getattr(defaults, name))
+    }
+
+
+def picture_parameters(plan: Plan, picture: Picture) -> dict[str, str]:
+    """Return one picture's infotext entries: the plan's with its own seeds, and what plugins added to it."""
+    entries = dict(plan.parameters)
+    entries["Seed"] = str(picture.seed)
+    if "Variation seed" in entries:
+        entries["Variation seed"] = str(picture.subseed)
+    version = entries.pop("Version", None)
+    entries |= picture.parameters
+    return entries | ({"Version": version} if version else {})
+
+
+def before_hires(plan: Plan) -> dict[str, str]:
+    """Return the plan's entries without those of the passes after the first, for what the first one makes."""
+    later = {"Denoising strength"} | (set() if len(plan.passes[0].segments) > 1 else {"Refiner", "Refiner switch at"})
+    return {name: value for name, value in plan.parameters.items()
+            if name not in later and not name.startswith("Hires ")}
+
+
+def _model_entries(settings: Settings, names: Mapping[str, str]) -> dict[str, str]:
+    entries = {}
+    if settings.add_model_hash_to_info:
+        entries["Model hash"] = ""
+    if settings.add_model_name_to_info:
+        entries["Model"] = names["Model"]
+    if names["VAE"] and settings.add_vae_hash_to_info:
+        entries["VAE hash"] = ""
+    if names["VAE"] and settings.add_vae_name_to_info:
+        entries["VAE"] = names["VAE"]
+    return entries
+
+
+def _seed_entries(request: Request) -> dict[str, str]:
+    entries: dict[str, str] = {}
+    if request.subseed_strength > 0:
+        entries |= {"Variation seed": "", "Variation seed strength": _number(request.subseed_strength)}
+    if request.seed_resize_from_w > 0 and request.seed_resize_from_h > 0:
+        entries["Seed resize from"] = f"{request.seed_resize_from_w}x{request.seed_resize_from_h}"
+    return entries
+
+
+def _hires_entries(request: Request, names: Mapping[str, str]) -> dict[str, str]:
+    """Return what hires fix does otherwise than the first pass."""
+    if not request.enable_hr:
+        return {}
+    resize = request.hr_resize_x or request.hr_resize_y
+    entries = {
+        "Hires checkpoint": names.get("Hires checkpoint", ""),
+        "Hires sampler": _other(request.hr_sampler, request.sampler),
+        "Hires schedule type": _other(request.hr_schedule, request.schedule),
+        "Hires prompt": _other(request.hr_prompt, request.prompt),
+        "Hires negative prompt": _other(request.hr_negative_prompt, request.negative_prompt),
+        "Hires CFG Scale": _other(_number(request.hr_guidance_scale or ""), _number(request.guidance_scale)),
+        "Hires upscale": "" if resize else _number(request.hr_scale),
+        "Hires resize": f"{request.hr_resize_x}x{request.hr_resize_y}" if resize else "",
+        "Hires steps": str(request.hr_second_pass_steps or ""),
+        "Hires upscaler": request.hr_upscaler,
+    }
+    return {name: value for name, value in entries.items() if value}
+
+
+def _refiner_entries(request: Request, names: Mapping[str, str]) -> dict[str, str]:
+    if "Refiner" not in names:
+        return {}
+    return {"Refiner": names["Refiner"], "Refiner switch at": _number(request.refiner_switch_at)}
+
+
+def _other(value: str, usual: str) -> str:
+    return "" if value == usual else value
+
+
+def _number(value: Any) -> str:
+    """Write 7.0 as 7, as old infotexts do."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
