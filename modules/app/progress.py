@@ -14,9 +14,9 @@ class Meter:
     first model call of this run, so that loading a model does not count and the figure stays calm.
     """
 
-    def __init__(self, pictures: int, batch_size: int, done: int = 0) -> None:
+    def __init__(self, pictures: int, done: int = 0) -> None:
         self._pictures = max(1, pictures)
-        self._batch_size = batch_size
+        self._size = 1
         self._first = done
         self._step = 0
         self._steps = 0
@@ -27,9 +27,9 @@ class Meter:
         self._pace = 0.0
         self._last = 0.0
 
-    def batch(self, first: int) -> None:
-        """A batch begins with picture ``first``."""
-        self._first, self._step = first, 0
+    def batch(self, first: int, size: int) -> None:
+        """A batch of ``size`` pictures begins with picture ``first``."""
+        self._first, self._size, self._step = first, size, 0
         self._raise_to(first / self._pictures)
 
     def phase(self, text: str) -> None:
@@ -39,7 +39,7 @@ class Meter:
     def step(self, done: float, total: int, now: float) -> None:
         """``done`` of ``total`` steps of the batch are complete."""
         self._phase, self._step, self._steps = "", math.floor(done + 1e-6), total
-        size = min(self._batch_size, self._pictures - self._first)
+        size = min(self._size, self._pictures - self._first)
         self._raise_to((self._first + size * min(1.0, done / max(1, total))) / self._pictures)
         if self._began is None:
             self._began = (now, self._fraction)

@@ -32,7 +32,7 @@ class JobWatch:
         self._saver = saver
         self._report = report
         self._clock = clock
-        self._meter = Meter(run.request.batch_size * run.request.batch_count, run.request.batch_size,
+        self._meter = Meter(run.request.batch_size * run.request.batch_count,
                             len({image.index for image in run.saved if image.kind == "picture"}))
         self._lock = threading.Lock()
         self._watching = run.watching
@@ -84,7 +84,7 @@ class JobWatch:
         self._skip.clear()
         self._sampling = self._began = True
         with self._lock:
-            self._meter.batch(first)
+            self._meter.batch(first, pictures)
         self._advance(force=True)
 
     def step(self, done: float, total: int) -> None:

@@ -132,10 +132,10 @@ def _check_hires(request: Request) -> None:
     _check_range("hr_guidance_scale", request.hr_guidance_scale, -100.0, 1000.0)
     if 0 < request.denoising_strength < MIN_STRENGTH:
         raise InvalidRequest(f"denoising_strength must be 0 or at least {MIN_STRENGTH}.")
-    width, height = hires_size(request)[1]
-    if width < 64 or height < 64 or width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise InvalidRequest(f"Hires fix cannot make {width}x{height}.",
-                             f"Sides are 64 to {MAX_SIDE} and at most {MAX_PIXELS // 1024**2} megapixels in all.")
+    for width, height in hires_size(request):
+        if min(width, height) < 64 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise InvalidRequest(f"Hires fix cannot make {width}x{height}.",
+                                 f"Sides are 64 to {MAX_SIDE} and at most {MAX_PIXELS // 1024**2} megapixels in all.")
 
 
 def with_random_seeds(request: Request, random_seed: int, random_subseed: int) -> Request:

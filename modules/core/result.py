@@ -84,7 +84,7 @@ class Watch(Protocol):
         """Say what is going on outside sampling, such as loading a model."""
 
     def batch(self, first: int, pictures: int) -> None:
-        """A batch begins; ``first`` of ``pictures`` is its first picture's index."""
+        """A batch of so many ``pictures`` begins; ``first`` is the index of its first one."""
 
     def step(self, done: float, total: int) -> None:
         """``done`` of ``total`` sampler steps of the batch, all passes counted, are complete."""

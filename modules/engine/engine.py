@@ -79,7 +79,7 @@ class Engine:
             if stopped := watch.stopping():
                 break
             watch.check()
-            watch.batch(batch[0], len(plan.pictures))
+            watch.batch(batch[0], len(batch))
             try:
                 made = self._batch(Work(plan, tuple(plan.pictures[index] for index in batch), active, watch))
             except Skipped:

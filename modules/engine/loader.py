@@ -125,6 +125,8 @@ class Loader:
         """
         modules = loaded.model.modules
         names = [name for name in modules if name.startswith(component)]
+        if not names:
+            return True
         workings: tuple[int, ...] = (ENCODING_BYTES,)
         if component == "vae":
             workings = coding_bytes(pixels, modules["vae"].dtype.itemsize)

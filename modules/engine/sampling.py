@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from modules.core.errors import InvalidRequest
 from modules.core.plan import Pass, Segment
 from modules.engine import bridges
 from modules.engine.bridges import Beginning
@@ -56,6 +57,9 @@ class BatchSampling:
         pass_ = self._work.plan.passes[number]
         try:
             return PassSampling(self._bench, self._work, number, self.reached).run(begin)
+        except OverflowError as error:
+            raise InvalidRequest(f"{pass_.sampler} cannot compute what the settings ask of it: {error}.",
+                                 "Set those of samplers and schedules back to their defaults.") from error
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

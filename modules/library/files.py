@@ -66,6 +66,11 @@ class Folders:
         """Where pictures lie that were asked not to be saved."""
         return self.cache / "spool"
 
+    @property
+    def inputs(self) -> Path:
+        """Where the pictures and masks lie that were brought for img2img."""
+        return self.data_dir / "data" / "inputs"
+
     def of(self, kind: str) -> tuple[Path, ...]:
         """Return the folders of one kind of model file."""
         return {

@@ -36,7 +36,7 @@ _TECHNICAL = frozenset({
     "srgb", "adobe", "adobe_transform", "interlace", "compression", "version", "extension", "adaptation",
 })
 # What PIL's readers raise for files that were changed at random.
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError,
+BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError,
            TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError, MemoryError,
            Image.DecompressionBombError)
 
@@ -67,7 +67,7 @@ def read_image_info(source: str | Path | bytes) -> ImageInfo:
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _info(image)
-    except _BROKEN as error:
+    except BROKEN as error:
         # PIL's own words for what is no picture name an object in memory.
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "it is no picture" if unknown else str(error)[:200] or "it is damaged"
@@ -140,7 +140,7 @@ def _text(value: Any) -> str:
 def _user_comment(image: Image.Image) -> str:
     try:
         value = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
-    except _BROKEN:
+    except BROKEN:
         # A damaged EXIF block does not make the picture unreadable.
         return ""
     return _decoded(value) if isinstance(value, bytes) else str(value)

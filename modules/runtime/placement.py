@@ -156,6 +156,6 @@ def _leaving(others: Sequence[Held], excess: int) -> list[Move]:
 
 def _too_small(least: int, budget: int) -> OutOfMemory:
     return OutOfMemory(
-        f"This needs at least {least / GIB:.2f} GiB of the device's memory; {budget / GIB:.2f} GiB are allowed or free.",
+        f"This needs at least {least / GIB:.2f} GiB of the device's memory; {budget / GIB:.2f} GiB are allowed.",
         "A smaller size or batch size needs less; --vram-budget allows more.",
     )

@@ -11,8 +11,8 @@ import torch
 
 def apply(modules: Mapping[str, Any], tiling: bool) -> None:
     """Make the convolutions of a model's denoiser and autoencoder wrap around (``tiling``) or see zeros outside."""
-    for name in ("unet", "vae"):
-        for layer in _convolutions(modules[name]):
+    for module in (modules[name] for name in ("unet", "vae") if name in modules):
+        for layer in _convolutions(module):
             layer.padding_mode = "circular" if tiling else "zeros"
 
 

@@ -83,13 +83,17 @@ def exact_steps(steps: int, denoise_strength: float) -> tuple[int, int]:
 def truncate_to(run: Run, t_enc: int) -> Run:
     """Return ``run`` from its ``t_enc``-th step before the last on (0 to steps - 1), starting from a noised picture.
 
-    Timestep samplers noise the picture to timestep ``t_enc`` and begin one timestep below, as A1111's do.
+    Timestep samplers noise the picture to timestep ``t_enc`` and begin one timestep below, as A1111's do. Raises
+    ``InvalidRequest`` where the schedule has not that many levels.
     """
     if not 0 <= t_enc < run.steps:
         raise ValueError(f"t_enc {t_enc} is outside 0 to {run.steps - 1}")
     if run.sampler.kind == "timesteps":
         return _truncated_timesteps(run, t_enc)
     sigmas = run.sigmas[run.steps - t_enc - 1:]
+    if len(sigmas) < 2:
+        raise InvalidRequest(f"The schedule has only {len(run.sigmas) - 1} steps, not {run.steps}.",
+                             "Use a higher denoising strength, fewer steps or another schedule.")
     return dataclasses.replace(run, sigmas=sigmas, init_scale=run.space.alpha(sigmas[0]), start_scale=sigmas[0])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from modules.sampling.schedules import Sigmas
 from modules.sampling.spaces import Space
+from modules.sampling.steps import finite_lambda
 
 Timesteps = tuple[int, ...]
 
@@ -39,8 +40,9 @@ def unipc_levels(
     first, last = ((timesteps[-1] + 1) / count if truncated else 1.0), 1 / count
     shares = [index / steps for index in range(steps + 1)]
     if skip_type == "logSNR":
-        low, high = (space.half_log_snr(_level_at(space, time)) for time in (first, last))
-        return tuple(space.sigma_of(low + (high - low) * share) for share in shares)
+        top = _level_at(space, first)
+        low, high = finite_lambda(space, top), space.half_log_snr(_level_at(space, last))
+        return (top, *(space.sigma_of(low + (high - low) * share) for share in shares[1:]))
     power = 2 if skip_type == "time_quadratic" else 1
     times = [(first ** (1 / power) * (1 - share) + last ** (1 / power) * share) ** power for share in shares]
     return tuple(_level_at(space, time) for time in times)

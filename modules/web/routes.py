@@ -16,6 +16,7 @@ from modules.core.errors import NotFound
 from modules.core.job import ENDED, QUEUED, RUNNING
 from modules.core.request import MAX_PROMPT_CHARACTERS
 from modules.prompts.styles import Style
+from modules.web import input_routes
 from modules.web.answers import owner_of, same_site
 from modules.web.chosen import chosen
 from modules.web.form import to_storage
@@ -39,7 +40,7 @@ def router(app: Any) -> APIRouter:
     own = APIRouter(prefix="/darkroom", include_in_schema=False)
     own.include_router(_asset_routes())
     for routes in (_session_routes(app), _job_routes(app), _queue_routes(app), _gallery_routes(app), _tool_routes(app),
-                   _style_routes(app), _extension_routes(app)):
+                   _style_routes(app), _extension_routes(app), input_routes.routes(app)):
         own.include_router(routes, prefix="/page", dependencies=[Depends(same_site)])
     return own
 

@@ -45,7 +45,7 @@ class StubBench:
             if watch.stopping():
                 break
             watch.check()
-            watch.batch(first, count)
+            watch.batch(first, min(count - first, request.batch_size))
             try:
                 self._sample(request, watch, first)
             except Skipped:

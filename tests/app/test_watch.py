@@ -37,7 +37,7 @@ def watched(clock, reports, watching=True, **options):
 def test_progress_comes_at_most_ten_times_a_second(clock):
     reports = []
     watch = watched(clock, reports)
-    watch.batch(0, 2)
+    watch.batch(0, 1)
     reports.clear()
     for step in range(1000):
         clock.now += 0.01
@@ -49,7 +49,7 @@ def test_nothing_is_told_while_nobody_looks_and_the_state_at_once_when_somebody_
     reports = []
     watch = watched(clock, reports, watching=False)
     watch.phase("Loading")
-    watch.batch(0, 2)
+    watch.batch(0, 1)
     watch.step(10, 20)
     assert reports == [] and not watch.wants_preview()
     watch.tell(Look(True))
@@ -88,7 +88,7 @@ def test_skipping_ends_one_batch_in_its_middle_and_no_other(clock):
     watch = watched(clock, [])
     watch.tell(Skip("j"))
     watch.check()
-    watch.batch(0, 2)
+    watch.batch(0, 1)
     watch.check()
     watch.tell(Skip("j"))
     with pytest.raises(Skipped):
@@ -109,5 +109,5 @@ def test_stopping_waits_for_the_batch(clock):
     watch.tell(StopAfter("j"))
     watch.check()
     assert not watch.stopping()
-    watch.batch(0, 2)
+    watch.batch(0, 1)
     assert watch.stopping()

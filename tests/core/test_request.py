@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modules.core.errors import InvalidRequest
-from modules.core.request import MAX_SEED, Request, check, with_random_seeds
+from modules.core.request import MAX_SEED, Request, check, hires_size, with_random_seeds
 
 
 @pytest.mark.parametrize(("field", "value", "said"), [
@@ -26,12 +28,51 @@ from modules.core.request import MAX_SEED, Request, check, with_random_seeds
     ("batch_count", 10**9, "batch_count"),
     ("prompt", "a" * 200_001, "200,001"),
     ("negative_prompt", "a" * 100_000_000, "negative_prompt"),
+    ("denoising_strength", math.nan, "denoising_strength"),
+    ("refiner_switch_at", 1.1, "refiner_switch_at"),
+    ("hr_prompt", "a" * 200_001, "hr_prompt"),
     ("parameters", {"Template": "a" * 400_001}, "parameters"),
 ])
 def test_a_bad_value_is_refused_with_what_would_do(field: str, value: object, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check(Request(**{field: value}))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"hr_scale": math.nan}, "hr_scale"), ({"hr_scale": 0.5}, "hr_scale"), ({"width": 1024, "hr_scale": 16.0}, "64 megapixels"),
+    ({"hr_resize_x": -8}, "hr_resize_x"), ({"hr_resize_y": 32}, "Hires fix cannot make 32x32"),
+    ({"hr_resize_x": 64, "hr_resize_y": 16384}, "cannot make 16384x16384"),
+    ({"hr_second_pass_steps": 1001}, "hr_second_pass_steps"), ({"hr_guidance_scale": math.inf}, "hr_guidance_scale"),
+    ({"denoising_strength": 0.0001}, "0 or at least 0.001"),
+])
+def test_hires_fix_has_its_limits_where_it_is_on(values: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check(Request(enable_hr=True, **values))
+    assert said in str(caught.value)
+    if "denoising_strength" not in values:
+        check(Request(**values))
+
+
+@pytest.mark.parametrize(("values", "resized", "size"), [
+    ({}, (1024, 1536), (1024, 1536)),
+    ({"hr_scale": 1.3}, (664, 992), (664, 992)),
+    ({"hr_resize_x": 800}, (800, 1200), (800, 1200)),
+    ({"hr_resize_y": 1000}, (664, 1000), (664, 1000)),
+    ({"hr_resize_x": 1024, "hr_resize_y": 1024}, (1024, 1536), (1024, 1024)),
+    ({"hr_resize_x": 640, "hr_resize_y": 1536}, (1024, 1536), (640, 1536)),
+])
+def test_the_size_of_hires_fix_is_that_of_a1111(
+    values: dict[str, float], resized: tuple[int, int], size: tuple[int, int]
+) -> None:
+    assert hires_size(Request(width=512, height=768, **values)) == (resized, size)
+
+
+@given(st.integers(8, 256), st.integers(8, 256), st.integers(0, 4096), st.integers(0, 4096), st.floats(1, 4))
+def test_what_hires_fix_resizes_to_covers_what_it_makes(width: int, height: int, wide: int, high: int, scale: float):
+    resized, size = hires_size(Request(width=8 * width, height=8 * height, hr_resize_x=wide, hr_resize_y=high,
+                                       hr_scale=scale))
+    assert resized[0] >= size[0] and resized[1] >= size[1] and not any(side % 8 for side in (*resized, *size))
 
 
 def test_pixels_and_pictures_are_bounded_together() -> None:

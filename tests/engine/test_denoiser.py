@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from modules.core.plan import Picture
 from modules.core.settings import Settings
 from modules.engine.conditioning import ConditioningCache, PicturePrompts, picture_prompts
 from modules.engine.denoiser import Denoiser, Prompted
+from modules.families import detect
 from modules.families.base import Conditioning, ModelInput
+from modules.library.headers import read_header
+from modules.runtime.device import Placement
 from modules.sampling.samplers import Denoised
 from modules.sampling.spaces import Space
 from tests.engine.conftest import Recorder
@@ -351,6 +355,24 @@ def test_no_call_waits_for_the_device_or_does_more_than_the_one_before(guided: G
     # The first call stacks the contexts and has no momentum yet; from the third on all are alike.
     assert counts[2] == counts[3] == counts[4]
     assert sum(counts[4].values()) <= sum(counts[0].values())
+
+
+def test_nor_does_a_whole_network_with_disturbed_rows(checkpoint: Path) -> None:
+    family, variant = detect(read_header(checkpoint))
+    model: Any = family.load(variant, str(checkpoint), None, Placement())
+    item = prompted("a", "b")
+    encoded = {key: Conditioning(torch.full((77, 32), found.context[0, 0].item() / 100))
+               for key, found in item.encoded.items()}
+    denoiser = Denoiser(lambda inputs: family.call(model, inputs), family.space(model),
+                        dataclasses.replace(item, encoded=encoded), EVERYTHING, Recorder(), list, Settings())
+    x, counts = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0)), []
+    for sigma in (9.0, 5.0, 2.0, 1.0):
+        with Operations() as seen:
+            assert denoiser(x, sigma).x0.isfinite().all()
+        counts.append(seen.counts)
+    assert not any({"nonzero", "_to_copy"} & set(found) for found in counts[1:])
+    # The one value that is read is the assertion's.
+    assert all(found["_local_scalar_dense"] == 1 for found in counts) and counts[2] == counts[3]
 
 
 def test_what_rows_are_told_is_stacked_once_and_not_kept_for_texts_of_the_past() -> None:

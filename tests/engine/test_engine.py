@@ -91,7 +91,7 @@ def test_a_replaced_file_is_loaded_again(tmp_path: Path) -> None:
 
 def test_progress_rises_to_the_end_of_each_batch(engine: Engine, watch: Recorder) -> None:
     engine.generate(ask(sampler="DPM++ SDE", steps=3, batch_count=2), (), watch)
-    assert watch.batches == [(0, 2), (1, 2)]
+    assert watch.batches == [(0, 1), (1, 1)]
     assert len(watch.steps) == 10 and watch.steps[4] == watch.steps[9] == 1.0
     assert watch.steps[:5] == sorted(watch.steps[:5])
 

@@ -236,16 +236,16 @@ def test_both_passes_and_the_refiner_make_just_the_calls_of_their_samplers(
 
 
 def test_the_passes_may_differ_in_everything(engine: Engine, calls: Calls) -> None:
-    plain = pixels(engine, hires())[0]
+    plain = pixels(engine, hires(guidance_scale=1.5, steps=2))[0]
     for other in (
-        {"hr_second_pass_steps": 2}, {"hr_sampler": "Euler a"}, {"hr_schedule": "Karras"}, {"hr_checkpoint": "other"},
+        {"hr_second_pass_steps": 3}, {"hr_sampler": "Euler a"}, {"hr_schedule": "Karras"}, {"hr_checkpoint": "other"},
         {"hr_prompt": "a bird"}, {"hr_negative_prompt": "a bird"}, {"hr_guidance_scale": 2.0},
         {"denoising_strength": 0.8}, {"hr_scale": 1.25},
     ):
         calls.seen.clear()
-        changed = pixels(engine, hires(**other))[0]
+        changed = pixels(engine, hires(guidance_scale=1.5, steps=2, **other))[0]
         assert changed.shape != plain.shape or np.abs(changed - plain).max() > 0, other
-        expected = ["base"] * 4 + ["other" if "hr_checkpoint" in other else "base"] * (len(calls.seen) - 4)
+        expected = ["base"] * 2 + ["other" if "hr_checkpoint" in other else "base"] * (len(calls.seen) - 2)
         assert calls.models == expected
 
 
@@ -256,7 +256,8 @@ def test_a_denoising_strength_of_0_keeps_the_picture_but_for_one_step(engine: En
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "DDIM", "UniPC", "DPM adaptive"])
 def test_a_picture_of_two_passes_is_the_same_alone_and_in_a_batch(engine: Engine, sampler: str) -> None:
-    request = hires(sampler=sampler, steps=2, batch_size=2, settings=Settings(randn_source="NV"))
+    # A scale of 1 halves the rows, and the many calls of the adaptive sampler are short.
+    request = hires(sampler=sampler, steps=2, batch_size=2, guidance_scale=1.0, settings=Settings(randn_source="NV"))
     batch = pixels(engine, request)
     alone = pixels(engine, dataclasses.replace(request, batch_size=1, seed=request.seed + 1))[0]
     assert np.abs(batch[1] - alone).max() <= 1 and np.abs(batch[0] - batch[1]).max() > 8
@@ -305,18 +306,18 @@ def test_the_refiner_begins_at_its_share_of_the_timesteps(
     assert calls.models == ["base"] * (10 - refiner_calls) + ["other"] * refiner_calls
 
 
-@pytest.mark.parametrize("sampler", ["DPM++ 2M", "DPM++ 3M SDE", "LMS", "UniPC", "Restart", "LCM"])
+@pytest.mark.parametrize("sampler", ["DPM++ 3M SDE", "UniPC", "Restart", "LCM"])
 def test_what_a_multistep_sampler_remembers_is_kept_when_the_refiner_takes_over(
     engine: Engine, sampler: str
 ) -> None:
-    request = refined(refiner="", sampler=sampler, steps=6)
+    request = refined(refiner="", sampler=sampler, steps=4, guidance_scale=1.0)
     plain = latents(engine, request)
     assert torch.equal(latents(engine, dataclasses.replace(request, refiner="copy")), plain)
     assert not torch.equal(latents(engine, dataclasses.replace(request, refiner="other")), plain)
 
 
 def test_prompt_editing_goes_on_counting_in_the_refiner(engine: Engine, calls: Calls) -> None:
-    request = refined(steps=6, prompt="[cat:dog:0.8]", refiner="copy")
+    request = refined(steps=6, prompt="[cat:dog:0.8]", refiner="copy", guidance_scale=1.0)
     assert torch.equal(latents(engine, request), latents(engine, dataclasses.replace(request, refiner="")))
     assert set(calls.models) == {"base", "copy"}
 
@@ -325,10 +326,11 @@ def test_going_to_the_refiner_and_back_leaves_the_base_as_it_was(installation: L
     """Memory for one model, so that each leaves when the other comes."""
     models = Models(1)
     small = Engine(installation, models, Placement())
-    request = refined(batch_count=2, refiner="other")
-    first = pixels(small, request)
+    request = refined(batch_count=2, seed=REQUEST.seed, subseed_strength=0.5, subseed=3, steps=2)
+    first, second = pixels(small, request)
     assert len(models.keys()) == 1
-    assert all(map(np.array_equal, first, pixels(small, request)))
+    assert np.array_equal(second, pixels(small, dataclasses.replace(request, batch_count=1, subseed=4))[0])
+    assert np.abs(first - second).max() > 0
 
 
 def test_a_refiner_that_is_the_model_itself_changes_nothing(engine: Engine) -> None:
@@ -364,3 +366,39 @@ def test_the_infotext_names_every_checkpoint_and_where_their_hashes_come_from(en
     assert Path(picture.model.checkpoint).stem == picture.parameters["Model"] == "base"
     named = {key: (picture.parameters[key], Path(path).stem) for key, path in picture.others.items()}
     assert named == {"Hires checkpoint": ("copy", "copy"), "Refiner": ("other", "other")}
+
+
+def test_tiling_is_for_the_request_that_asks_for_it(engine: Engine) -> None:
+    plain, tiled = hires(steps=1, hr_upscaler="Lanczos"), hires(steps=1, hr_upscaler="Lanczos", tiling=True)
+    before = pixels(engine, plain)[0]
+    assert np.abs(pixels(engine, tiled)[0] - before).max() > 0
+    assert np.array_equal(pixels(engine, plain)[0], before)
+
+
+def test_settings_that_overflow_are_refused_and_the_next_request_works(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(*_: Any) -> Any:
+        raise OverflowError("math range error")
+
+    monkeypatch.setattr("modules.engine.sampling.prepare", overflow)
+    with pytest.raises(InvalidRequest, match=r"Euler cannot compute what the settings ask.*defaults"):
+        pixels(engine, hires())
+    monkeypatch.undo()
+    assert len(pixels(engine, hires(steps=1))) == 1
+
+
+def test_memory_that_does_not_suffice_for_encoding_is_tried_in_tiles(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, tried = StableDiffusion1.encode_image, []
+
+    def scarce(self: Any, model: Any, pixels: Any, generator: Any = None, tiled: bool = False) -> torch.Tensor:
+        tried.append(tiled)
+        if not tiled:
+            raise MemoryError
+        return encode(self, model, pixels, generator, tiled)
+
+    monkeypatch.setattr(StableDiffusion1, "encode_image", scarce)
+    assert pixels(engine, hires(steps=1, hr_upscaler="Lanczos"))[0].shape == (96, 96, 3)
+    assert tried == [False, True]

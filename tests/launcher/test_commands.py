@@ -13,7 +13,7 @@ def test_without_arguments_it_serves():
 
 
 def test_commandline_args_stand_in_front():
-    call = parse(["--port", "2"], {"COMMANDLINE_ARGS": "--port 1 --ckpt-dir 'my models' --medvram"})
+    call = parse(["--port", "2"], {"COMMANDLINE_ARGS": "--port 1 --ckpt-dir 'my models' --no-hashing"})
     assert (call.flags.port, call.flags.ckpt_dir, len(call.warnings)) == (2, "my models", 1)
 
 
@@ -156,4 +156,5 @@ def test_help_and_version_exit(words, capsys):
         parse(words, {})
     printed = capsys.readouterr().out
     assert caught.value.code == 0
-    assert __version__ in printed if words == ["--version"] else "--ckpt-dir" in printed and "--medvram" not in printed
+    known = "--ckpt-dir" in printed and "--no-hashing" not in printed
+    assert __version__ in printed if words == ["--version"] else known

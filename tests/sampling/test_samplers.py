@@ -144,7 +144,8 @@ def test_names_are_those_of_infotexts_in_their_order_and_each_finds_its_own():
 @pytest.mark.parametrize(("names", "flag"), [
     (("DPM++ SDE", "DPM++ 2S a", "Heun", "DPM2", "DPM2 a", "Restart", "HeunPP2"), "second_order"),
     (("DPM++ 3M SDE", "DPM2", "DPM2 a"), "discard_penultimate"),
-    (("DPM++ 2S a", "Euler a", "DPM2 a", "DPM fast", "Euler a CFG++"), "uses_ensd"),
+    (("DPM++ 2S a", "Euler a", "DPM2 a", "DPM fast", "DPM adaptive", "Euler a CFG++"),
+     "uses_ensd"),
     (("DDIM CFG++", "Euler CFG++", "Euler a CFG++", "DPM++ 2M CFG++"), "needs_uncond"),
 ])
 def test_the_flags_are_a1111s(names, flag):

@@ -52,3 +52,10 @@ def test_a_truncated_run_begins_at_its_last_timestep(skip_type, space):
     assert levels[0] == pytest.approx(space.sigmas[301], rel=1e-6)
     assert levels[-1] == pytest.approx(space.sigma_min, rel=1e-6)
     assert list(levels) == sorted(levels, reverse=True)
+
+
+def test_levels_even_in_lambda_begin_at_the_pure_noise_of_a_flow():
+    levels = unipc_levels(flow_space(), spaced_timesteps(20), skip_type="logSNR")
+    assert levels[0] == 1.0 and levels[-1] == pytest.approx(0.001)
+    half_log_snr = np.log((1 - np.array(levels[1:])) / levels[1:])
+    np.testing.assert_allclose(np.diff(half_log_snr), half_log_snr[1] - half_log_snr[0])

@@ -44,6 +44,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     return Host(tuple(item for item in found if item.id == "guidance"))
 
 
+@pytest.fixture(scope="module")
+def plain(engine: Engine, host: Host) -> Any:
+    return generated(engine, host)
+
+
 def planned(host: Host, **values: Any) -> list[Guidance]:
     request = dataclasses.replace(REQUEST, plugins={"guidance": values})
     one = Pass(64, 64, 4, "Euler", "Automatic", Guidance(9.0, 2.0), (Segment(ModelRef("a.safetensors")),))
@@ -93,11 +98,11 @@ def test_every_option_reaches_the_guidance_of_every_pass(
     ({"cfg_zero": True}, "CFG-Zero", "True"),
 ])
 def test_ways_without_further_rows_change_the_picture_and_its_infotext(
-    engine: Engine, host: Host, values: dict[str, Any], key: str, text: str
+    engine: Engine, host: Host, plain: Any, values: dict[str, Any], key: str, text: str
 ) -> None:
-    plain, without, rows = generated(engine, host)
+    picture, without, rows = plain
     changed, parameters, same_rows = generated(engine, host, **values)
-    assert np.abs(changed - plain).max() > 0 and rows == same_rows == [("cond", "uncond")] * 4
+    assert np.abs(changed - picture).max() > 0 and rows == same_rows == [("cond", "uncond")] * 4
     assert parameters[key] == text and key not in without
 
 
@@ -105,13 +110,12 @@ def test_ways_without_further_rows_change_the_picture_and_its_infotext(
     ("pag", "perturbed", "PAG scale"), ("seg", "smoothed", "SEG scale"), ("slg", "skipped", "SLG scale"),
 ])
 def test_ways_by_disturbance_have_one_more_row_while_they_take_part(
-    engine: Engine, host: Host, name: str, role: str, key: str
+    engine: Engine, host: Host, plain: Any, name: str, role: str, key: str
 ) -> None:
-    plain, _, _ = generated(engine, host)
     values = {f"{name}_scale": 5.0, f"{name}_layers": "mid, down.0", f"{name}_start": 0.25, f"{name}_end": 0.75}
     changed, parameters, rows = generated(engine, host, **values)
     assert rows == [("cond", "uncond"), *[("cond", "uncond", role)] * 2, ("cond", "uncond")]
-    assert np.abs(changed - plain).max() > 0 and parameters[key] == "5.0"
+    assert np.abs(changed - plain[0]).max() > 0 and parameters[key] == "5.0"
 
 
 @pytest.mark.parametrize(("values", "message"), [
