@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from modules.core.errors import InvalidRequest
@@ -19,6 +21,17 @@ MAX_STEPS = 1_000
 MIN_STRENGTH = 0.001
 MAX_BATCH_SIZE = 64
 MAX_PICTURES = 10_000
+INPUT_ID = re.compile(r"[0-9a-f]{32}")
+IMAGE_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({
+    "resize_mode": (0, 3), "image_cfg_scale": (0.0, 100.0), "initial_noise_multiplier": (0.0, 10.0),
+    "mask_blur_x": (0, 1024), "mask_blur_y": (0, 1024), "inpainting_fill": (0, 3),
+    "inpaint_full_res_padding": (0, MAX_SIDE), "outpaint_left": (0, MAX_SIDE), "outpaint_right": (0, MAX_SIDE),
+    "outpaint_up": (0, MAX_SIDE), "outpaint_down": (0, MAX_SIDE), "outpaint_noise_q": (0.0, 4.0),
+    "outpaint_color_variation": (0.0, 1.0),
+})
+IMAGE_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "inpaint_mode": ("masked", "differential"), "outpaint_fill": ("noise", "edge"),
+})
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,14 @@ class Request:
     ``hr_resize_y`` where these are not 0 (one of them 0: in proportion), with ``denoising_strength``; its other
     fields mean "as the first pass" where they are 0 or empty. From the share ``refiner_switch_at`` of the steps on,
     the checkpoint ``refiner`` goes on, where it is not empty. ``tiling`` makes pictures that repeat without a seam.
+
+    Image to image begins from ``init_images``, ids of stored inputs: one for all pictures, or one for each of a batch.
+    They are brought to the size by ``resize_mode``: 0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize
+    the latent. ``mask`` (an id) is white where to repaint; ``inpainting_fill`` is what is there at the start: 0 the
+    colours around, 1 the picture, 2 noise, 3 nothing. ``inpaint_full_res`` repaints only the part around the mask, at
+    the full size. ``inpaint_mode`` is ``masked``, or ``differential``: shades of the mask say how much changes.
+    ``outpaint_left`` and so on are pixels by which the picture grows, filled at the start with noise of the picture's
+    own spectrum (``noise``) or the colours of its edge (``edge``).
     """
 
     kind: str = "txt2img"
@@ -68,6 +89,26 @@ class Request:
     hr_negative_prompt: str = ""
     refiner: str = ""
     refiner_switch_at: float = 0.8
+    init_images: tuple[str, ...] = ()
+    resize_mode: int = 0
+    image_cfg_scale: float = 1.5
+    initial_noise_multiplier: float = 1.0
+    mask: str = ""
+    mask_blur_x: int = 4
+    mask_blur_y: int = 4
+    mask_round: bool = True
+    inpainting_fill: int = 1
+    inpaint_full_res: bool = False
+    inpaint_full_res_padding: int = 32
+    inpainting_mask_invert: bool = False
+    inpaint_mode: str = "masked"
+    outpaint_left: int = 0
+    outpaint_right: int = 0
+    outpaint_up: int = 0
+    outpaint_down: int = 0
+    outpaint_fill: str = "noise"
+    outpaint_noise_q: float = 1.0
+    outpaint_color_variation: float = 0.05
     model: str = ""
     vae: str = ""
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -95,6 +136,7 @@ def check(request: Request) -> Request:
     _check_range("denoising_strength", request.denoising_strength, 0.0, 1.0)
     _check_range("refiner_switch_at", request.refiner_switch_at, 0.0, 1.0)
     _check_hires(request)
+    _check_image(request)
     _check_range("seed", request.seed, -1, MAX_SEED)
     _check_range("subseed", request.subseed, -1, MAX_SEED)
     _check_range("seed_resize_from_w", request.seed_resize_from_w, -1, MAX_SIDE)
@@ -136,6 +178,49 @@ def _check_hires(request: Request) -> None:
         if min(width, height) < 64 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
             raise InvalidRequest(f"Hires fix cannot make {width}x{height}.",
                                  f"Sides are 64 to {MAX_SIDE} and at most {MAX_PIXELS // 1024**2} megapixels in all.")
+
+
+def outpaint_margins(request: Request) -> tuple[int, int, int, int]:
+    """Return by how many pixels the picture grows to the left, upwards, to the right and downwards."""
+    return request.outpaint_left, request.outpaint_up, request.outpaint_right, request.outpaint_down
+
+
+def repaints_a_part(request: Request) -> bool:
+    """Return whether some of the picture is kept: there is a mask, or the picture grows."""
+    return bool(request.mask or any(outpaint_margins(request)))
+
+
+def _check_image(request: Request) -> None:
+    images = request.init_images
+    if request.kind != "img2img":
+        if images or request.mask:
+            raise InvalidRequest("Only image to image begins from a picture.")
+        return
+    if len(images) not in (1, request.batch_size):
+        raise InvalidRequest(f"There are {len(images)} pictures to begin from and {request.batch_size} in a batch.",
+                             "Give one picture, or one for each of the batch.")
+    for key in (*images, *([request.mask] if request.mask else [])):
+        if not INPUT_ID.fullmatch(key):
+            raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
+    if request.enable_hr:
+        raise InvalidRequest("Hires fix is part of text to image.", "Choose a larger size instead.")
+    for name, (low, high) in IMAGE_RANGES.items():
+        _check_range(name, getattr(request, name), low, high)
+    for name, choices in IMAGE_CHOICES.items():
+        if getattr(request, name) not in choices:
+            raise InvalidRequest(f"{name}: {getattr(request, name)!r:.60} is none of {', '.join(choices)}.")
+    if request.resize_mode == 3 and repaints_a_part(request):
+        raise InvalidRequest("The latent alone cannot be resized where a part of the picture is kept.",
+                             "Choose another resize mode.")
+    _check_outpainting(request)
+
+
+def _check_outpainting(request: Request) -> None:
+    left, up, right, down = outpaint_margins(request)
+    width, height = request.width + left + right, request.height + up + down
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise InvalidRequest(f"{width}x{height} is too large.",
+                             f"Sides are at most {MAX_SIDE}, and {MAX_PIXELS // 1024**2} megapixels in all.")
 
 
 def with_random_seeds(request: Request, random_seed: int, random_subseed: int) -> Request:

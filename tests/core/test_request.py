@@ -40,7 +40,8 @@ def test_a_bad_value_is_refused_with_what_would_do(field: str, value: object, sa
 
 
 @pytest.mark.parametrize(("values", "said"), [
-    ({"hr_scale": math.nan}, "hr_scale"), ({"hr_scale": 0.5}, "hr_scale"), ({"width": 1024, "hr_scale": 16.0}, "64 megapixels"),
+    ({"hr_scale": math.nan}, "hr_scale"), ({"hr_scale": 0.5}, "hr_scale"),
+    ({"width": 1024, "hr_scale": 16.0}, "64 megapixels"),
     ({"hr_resize_x": -8}, "hr_resize_x"), ({"hr_resize_y": 32}, "Hires fix cannot make 32x32"),
     ({"hr_resize_x": 64, "hr_resize_y": 16384}, "cannot make 16384x16384"),
     ({"hr_second_pass_steps": 1001}, "hr_second_pass_steps"), ({"hr_guidance_scale": math.inf}, "hr_guidance_scale"),
@@ -90,3 +91,40 @@ def test_the_largest_seed_is_allowed() -> None:
 def test_only_seeds_of_minus_one_become_random() -> None:
     assert with_random_seeds(Request(), 5, 6) == Request(seed=5, subseed=6)
     assert with_random_seeds(Request(seed=0, subseed=1), 5, 6) == Request(seed=0, subseed=1)
+
+
+PICTURE, OTHER = "0" * 32, "f" * 32
+
+
+def image_request(**values: object) -> Request:
+    return Request(**{"kind": "img2img", "init_images": (PICTURE,), **values})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"init_images": ()}, "0 pictures"),
+    ({"init_images": (PICTURE, OTHER)}, "one for each of the batch"),
+    ({"init_images": ("../../etc/passwd",)}, "not the id"),
+    ({"mask": PICTURE + "\n"}, "not the id"),
+    ({"enable_hr": True}, "Hires fix"),
+    ({"kind": "txt2img"}, "Only image to image"),
+    ({"resize_mode": 4}, "resize_mode"),
+    ({"resize_mode": 3, "mask": OTHER}, "another resize mode"),
+    ({"resize_mode": 3, "outpaint_left": 8}, "another resize mode"),
+    ({"initial_noise_multiplier": math.nan}, "initial_noise_multiplier"),
+    ({"image_cfg_scale": -1.0}, "image_cfg_scale"),
+    ({"mask_blur_x": -1}, "mask_blur_x"),
+    ({"inpainting_fill": 4}, "inpainting_fill"),
+    ({"inpaint_mode": "soft"}, "masked, differential"),
+    ({"outpaint_fill": "x" * 1000}, "noise, edge"),
+    ({"outpaint_right": 16_384}, "16896x512 is too large"),
+])
+def test_image_to_image_has_its_limits(values: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check(image_request(**values))
+    assert said in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_batch_may_begin_from_one_picture_or_from_one_for_each() -> None:
+    for images in ((PICTURE,), (PICTURE, OTHER)):
+        request = image_request(init_images=images, batch_size=2, mask=OTHER, outpaint_up=7)
+        assert check(request) is request
