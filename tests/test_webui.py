@@ -9,7 +9,7 @@ import pytest
 
 APP = "def create(flags):\n    return ['app', flags.port]\n"
 SITE = "def serve(app, flags):\n    print('serving', app, flags.theme, flags.accounts)\n"
-COMMAND_LINE = "def txt2img(arguments, flags):\n    print('making', arguments.prompt, flags.no_half)\n    return 3\n"
+COMMAND_LINE = "def txt2img(arguments, flags):\n    print('making', arguments.fields['prompt'], flags.no_half)\n    return 3\n"
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def program(tmp_path, pytestconfig):
 
 
 def test_it_serves(program):
-    words = ["--skip-prepare-environment", "--port", "8000", "--theme", "dark", "--gradio-auth", "a:b", "--medvram"]
+    words = ["--skip-prepare-environment", "--port", "8000", "--theme", "dark", "--gradio-auth", "a:b", "--lowram"]
     status, output, errors = program(*words)
     assert (status, output) == (0, "serving ['app', 8000] dark (('a', 'b'),)\n")
-    assert errors == "Warning: --medvram has no effect: memory is placed automatically.\n"
+    assert errors == "Warning: --lowram has no effect: memory is placed automatically.\n"
 
 
 def test_it_makes_pictures(program):

@@ -142,9 +142,8 @@ def between(space: Space, sigma: float, sigma_next: float, share: float) -> floa
 
 
 def finite_lambda(space: Space, sigma: float) -> float:
-    """Return the half log-SNR of ``sigma``, above 0; that of 0.9999 at pure noise, where there is none."""
-    half_log_snr = space.half_log_snr(sigma)
-    return half_log_snr if math.isfinite(half_log_snr) else LOWEST_HALF_LOG_SNR
+    """Return the half log-SNR of ``sigma``, above 0; that of a flow's 0.9999 nearer to pure noise, where it has none."""
+    return max(space.half_log_snr(sigma), LOWEST_HALF_LOG_SNR)
 
 
 def decay(space: Space, sigma: float, sigma_next: float) -> float:
