@@ -29,7 +29,7 @@ def run(call):
 
     if call.command == commands.TEST:
         return testing.run(ROOT, call.rest)
-    if call.command == commands.TXT2IMG:
+    if call.command in commands.MAKING:
         from modules.app.command_line import txt2img
 
         return txt2img(call.txt2img, call.flags)

@@ -9,7 +9,8 @@ import pytest
 
 APP = "def create(flags):\n    return ['app', flags.port]\n"
 SITE = "def serve(app, flags):\n    print('serving', app, flags.theme, flags.accounts)\n"
-COMMAND_LINE = "def txt2img(arguments, flags):\n    print('making', arguments.fields['prompt'], flags.no_half)\n    return 3\n"
+COMMAND_LINE = ("def txt2img(arguments, flags):\n"
+                "    print('making', arguments.fields['prompt'], flags.no_half)\n    return 3\n")
 
 
 @pytest.fixture

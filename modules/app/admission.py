@@ -19,12 +19,13 @@ from modules.core.request import MAX_PICTURES, Request, check, with_random_seeds
 from modules.host.registry import Host
 from modules.imaging.upscalers import find_upscaler
 from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
+from modules.library.inputs import Inputs
 from modules.plugin import hooks
 from modules.prompts import styles
 from modules.sampling.samplers import find_sampler
 from modules.sampling.schedules import find_schedule
 
-KINDS = ("txt2img",)
+KINDS = ("txt2img", "img2img")
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 ID = re.compile(r"[A-Za-z0-9_.()-]{1,100}")
 
@@ -50,16 +51,31 @@ class Admitted:
 def admit(request: Request, desk: Desk) -> Admitted:
     """Check and complete ``request``; see ``App.submit`` for what is raised."""
     request = resolve_names(well_formed(check_kind(check(request))), desk.library)
+    check_inputs(request, Inputs(desk.folders.inputs))
     request, warnings = apply_styles(request, desk.folders.styles)
     request = fix_seeds(request)
     parts = hooks.expand(desk.host.active(request), request)
     if parts == (request,):
         return Admitted(request, (), warnings)
     checked = tuple(fix_seeds(resolve_names(check(part), desk.library)) for part in parts)
+    for part in checked:
+        check_inputs(part, Inputs(desk.folders.inputs))
     if sum(part.batch_size * part.batch_count for part in checked) > MAX_PICTURES:
         raise InvalidRequest(f"Extensions make more than {MAX_PICTURES:,} pictures of this request.",
                              "Ask for fewer at once.")
     return Admitted(checked[0], (), warnings) if len(checked) == 1 else Admitted(request, checked, warnings)
+
+
+def admit_all(requests: Sequence[Request], desk: Desk) -> Admitted:
+    """Check and complete ``requests``, the parts of one job; raises as ``admit``."""
+    admitted = [admit(request, desk) for request in requests]
+    parts = tuple(part for one in admitted for part in (one.parts or (one.request,)))
+    if not parts:
+        raise InvalidRequest("There is nothing to make.")
+    if sum(part.batch_size * part.batch_count for part in parts) > MAX_PICTURES:
+        raise InvalidRequest(f"At most {MAX_PICTURES:,} pictures can be asked for at once.")
+    warnings = tuple(dict.fromkeys(warning for one in admitted for warning in one.warnings))
+    return Admitted(parts[0], parts, warnings)
 
 
 def check_kind(request: Request) -> Request:
@@ -67,6 +83,12 @@ def check_kind(request: Request) -> Request:
     if request.kind not in KINDS:
         raise InvalidRequest(f"kind: {request.kind!r} is none of {', '.join(KINDS)}.")
     return request
+
+
+def check_inputs(request: Request, inputs: Inputs) -> None:
+    """Raise ``NotFound`` where a picture or mask that ``request`` begins from is no longer stored."""
+    for key in (*request.init_images, *([request.mask] if request.mask else ())):
+        inputs.path(key)
 
 
 def well_formed(request: Request) -> Request:

@@ -76,6 +76,17 @@ class App:
         )
         return self.queue.add(template, admission.children(template, admitted.parts))
 
+    def submit_batch(self, requests: Sequence[Request], *, owner: str = "", origin: str = "page",
+                     warnings: Sequence[str] = ()) -> Job:
+        """Queue several requests as the parts of one job; nothing is queued where one of them is refused.
+
+        Raises what ``submit`` raises, and ``InvalidRequest`` for none or too many pictures.
+        """
+        admitted = admission.admit_all(requests, admission.Desk(self.folders, self.library, self.host))
+        template = Job(id=admission.new_id(), owner=owner, state="queued", request=admitted.request,
+                       created=time.time(), warnings=(*warnings, *admitted.warnings), origin=origin)
+        return self.queue.add(template, admission.children(template, admitted.parts))
+
     def job(self, job_id: str) -> Job:
         """Return a snapshot of a job; raises ``NotFound``."""
         return self.queue.job(job_id)

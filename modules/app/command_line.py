@@ -1,4 +1,4 @@
-"""``webui.py txt2img``: the same pictures without a server."""
+"""``webui.py txt2img`` and ``img2img``: the same pictures without a server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from modules.app.worker import run_job
 from modules.core.errors import DarkroomError, InvalidRequest
 from modules.core.request import Request
 from modules.core.result import Progress, SavedImage
+from modules.core.settings import Settings
 from modules.library.files import Library
 from modules.library.hashes import HashCache
+from modules.library.inputs import Inputs
 from modules.library.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
     library = Library(places, hashes)
     settings = SettingsStore(places.config, admission.listed_choice(library)).get()
     config = dataclasses.replace(config, disabled=settings.disabled_extensions)
-    request = args.request(settings)
+    request = asked(args, settings, Inputs(places.inputs))
     out = Path(args.out).expanduser().absolute() if args.out else None
     if out is not None:
         request = for_destination(request, out)
@@ -76,6 +78,22 @@ def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
         bar.end()
         bench.close()
     return deliver(images, out) if out is not None else [Path(image.path) for image in images]
+
+
+def asked(args: Txt2ImgArguments, settings: Settings, inputs: Inputs) -> Request:
+    """Return the request of ``args``, its pictures and mask stored; raises ``InvalidRequest`` naming a bad file."""
+    images = tuple(stored(path, inputs) for path in args.images)
+    return args.request(settings, images, stored(args.mask, inputs) if args.mask else "")
+
+
+def stored(path: str, inputs: Inputs) -> str:
+    """Return the id of the picture at ``path``; raises ``InvalidRequest`` for what cannot be read."""
+    try:
+        return inputs.put(Path(path).expanduser().read_bytes()).id
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}.") from None
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path}: {error.message}", error.hint) from None
 
 
 def run_all(requests: Sequence[Request], bench: Workbench, storage: Storage, bar: Bar) -> list[SavedImage]:

@@ -56,8 +56,21 @@ class Bridge:
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a pass begins from given pictures: ``strength`` (0 to 1) is how far up the schedule.
+
+    With ``exact`` all its steps lie below, otherwise the pass has only that share of them. Their noise is multiplied
+    by ``noise``.
+    """
+
+    strength: float
+    exact: bool = False
+    noise: float = 1.0
+
+
+@dataclass(frozen=True)
 class Pass:
-    """One run of a sampler over a schedule at one size (pixels).
+    """One run of a sampler over a schedule at one size (pixels), from noise unless ``bridge`` or ``start`` is given.
 
     ``prompt`` and ``negative_prompt`` are said instead of the picture's where they are not empty.
     """
@@ -72,6 +85,7 @@ class Pass:
     bridge: Bridge | None = None
     prompt: str = ""
     negative_prompt: str = ""
+    start: Start | None = None
 
 
 @dataclass(frozen=True)

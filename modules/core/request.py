@@ -172,8 +172,7 @@ def _check_hires(request: Request) -> None:
         _check_range(name, getattr(request, name), 0, MAX_SIDE)
     _check_range("hr_second_pass_steps", request.hr_second_pass_steps, 0, MAX_STEPS)
     _check_range("hr_guidance_scale", request.hr_guidance_scale, -100.0, 1000.0)
-    if 0 < request.denoising_strength < MIN_STRENGTH:
-        raise InvalidRequest(f"denoising_strength must be 0 or at least {MIN_STRENGTH}.")
+    _check_strength(request)
     for width, height in hires_size(request):
         if min(width, height) < 64 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
             raise InvalidRequest(f"Hires fix cannot make {width}x{height}.",
@@ -204,6 +203,8 @@ def _check_image(request: Request) -> None:
             raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
     if request.enable_hr:
         raise InvalidRequest("Hires fix is part of text to image.", "Choose a larger size instead.")
+    if request.settings.img2img_fix_steps:
+        _check_strength(request)
     for name, (low, high) in IMAGE_RANGES.items():
         _check_range(name, getattr(request, name), low, high)
     for name, choices in IMAGE_CHOICES.items():
@@ -221,6 +222,11 @@ def _check_outpainting(request: Request) -> None:
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise InvalidRequest(f"{width}x{height} is too large.",
                              f"Sides are at most {MAX_SIDE}, and {MAX_PIXELS // 1024**2} megapixels in all.")
+
+
+def _check_strength(request: Request) -> None:
+    if 0 < request.denoising_strength < MIN_STRENGTH:
+        raise InvalidRequest(f"denoising_strength must be 0 or at least {MIN_STRENGTH}.")
 
 
 def with_random_seeds(request: Request, random_seed: int, random_subseed: int) -> Request:

@@ -44,6 +44,7 @@ MAX_NUMBER = 1e300
 
 SAVING, MODEL, SAMPLING, VAE = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE"
 SDXL = "Stable Diffusion XL"
+IMG2IMG = "img2img"
 INFOTEXT, PREVIEW, PAGE = "Infotext", "Live previews", "User interface"
 QUEUE, API, COMPATIBILITY = "Queue", "API", "Compatibility"
 OPTIMIZATIONS = "Optimizations"
@@ -98,6 +99,21 @@ class Settings:
     hires_fix_refiner_pass: str = setting("second pass", "Hires fix: which pass to enable refiner for", MODEL,
                                           infotext="Hires refiner", per_picture=True,
                                           choices=("first pass", "second pass", "both passes"))
+
+    # img2img
+    inpainting_mask_weight: float = setting(
+        1.0, "Inpainting conditioning mask strength", IMG2IMG, infotext="Conditional mask weight", minimum=0.0,
+        maximum=1.0, step=0.01, per_picture=True, help="How much of what is repainted inpainting models do not see.")
+    img2img_extra_noise: float = setting(
+        0.0, "Extra noise multiplier for img2img and hires fix", IMG2IMG, infotext="Extra noise", minimum=0.0,
+        maximum=1.0, step=0.01, per_picture=True, help="More noise makes more detail; less than the strength at most.")
+    img2img_color_correction: bool = setting(
+        False, "Apply color correction to img2img results to match original colors", IMG2IMG, per_picture=True)
+    img2img_fix_steps: bool = setting(
+        False, "With img2img, do exactly the amount of steps the slider specifies", IMG2IMG, per_picture=True,
+        infotext="Exact img2img steps", help="Otherwise the strength makes them fewer.")
+    img2img_background_color: str = setting("#ffffff", "With img2img, fill transparent parts of the input image with "
+                                            "this color", IMG2IMG, per_picture=True, help="#rrggbb")
 
     # Stable Diffusion XL
     sdxl_crop_top: int = setting(0, "Crop top coordinate", SDXL, infotext="SDXL crop top", minimum=0, maximum=8192,

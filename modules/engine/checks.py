@@ -14,7 +14,7 @@ from modules.imaging.resize import LATENT_UPSCALERS
 def check_plan(plan: Plan, variant: Callable[[ModelRef], Variant], upscalers: Collection[str]) -> None:
     """Raise ``InvalidRequest`` where a model cannot do what the plan wants of it, or an upscaler does not exist."""
     first = plan.passes[0].segments[0].model
-    if variant(first).role == "refiner":
+    if variant(first).role == "refiner" and plan.passes[0].start is None:
         raise InvalidRequest(f"{_name(first)} is a refiner: it can only go on with a picture that another model began.",
                              "Choose it as the refiner, and another checkpoint to begin with.")
     for ours, theirs in _sharing_latents(plan.passes):

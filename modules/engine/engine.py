@@ -11,7 +11,7 @@ from modules.core.errors import Interrupted, Skipped
 from modules.core.plan import Plan
 from modules.core.request import Request
 from modules.core.result import FinishedPicture, Watch
-from modules.engine import pictures, planner
+from modules.engine import images, pictures, planner
 from modules.engine.checks import check_plan
 from modules.engine.loader import Loader
 from modules.engine.preview import Previewer
@@ -19,6 +19,7 @@ from modules.engine.sampling import BatchSampling, Reached
 from modules.engine.work import Bench, Work
 from modules.imaging.resize import RESAMPLERS, Upscaler
 from modules.library.files import Library
+from modules.library.inputs import Inputs
 from modules.plugin import hooks
 from modules.plugin.hooks import Active
 from modules.prompts import tags
@@ -45,7 +46,8 @@ class Engine:
     def __init__(
         self, library: Library, models: Models, placement: Placement, upscalers: Mapping[str, Upscaler] = RESAMPLERS
     ) -> None:
-        self._bench = Bench(Loader(library, models, placement), Previewer(library), upscalers)
+        self._bench = Bench(Loader(library, models, placement), Previewer(library), upscalers,
+                            Inputs(library.folders.inputs))
 
     def generate(
         self, request: Request, active: Sequence[Active], watch: Watch, done: frozenset[int] = frozenset()
@@ -81,7 +83,9 @@ class Engine:
             watch.check()
             watch.batch(batch[0], len(batch))
             try:
-                made = self._batch(Work(plan, tuple(plan.pictures[index] for index in batch), active, watch))
+                wanted = tuple(plan.pictures[index] for index in batch)
+                canvases = images.opened(self._bench.inputs, plan, wanted)
+                made = self._batch(Work(plan, wanted, active, watch, canvases))
             except Skipped:
                 continue
             count += len(made)
@@ -105,8 +109,11 @@ class Engine:
         assert reached.loaded is not None
         work.watch.phase("Decoding")
         made = []
-        for picture, latent in zip(work.pictures, latents.split(1), strict=True):
+        match_colors = work.plan.request.settings.img2img_color_correction
+        for index, (picture, latent) in enumerate(zip(work.pictures, latents.split(1), strict=True)):
             image = pictures.decode(self._bench.loader, reached.loaded, latent)
+            if work.canvases:
+                image = work.canvases[index].finished(image, match_colors)
             finished = pictures.finished(work, picture, image, complete=complete)
             made.append(hooks.on_image(work.active, finished, work.plan))
             work.watch.picture(made[-1])

@@ -9,17 +9,21 @@ from modules import __version__
 from modules.core.plan import Picture, Plan
 from modules.core.request import Request
 from modules.core.settings import Settings, setting_infos
+from modules.engine.image_entries import image_entries
 
 # Entries with a place of their own in the infotext, before the settings that merely differ from their defaults.
 PLACED = ("Clip skip", "ENSD", "RNG")
 OF_THE_REFINER = ("Hires refiner", "Refiner switch by sampling steps")
 
 
-def parameters(request: Request, names: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+def parameters(
+    request: Request, names: Mapping[str, str], extra: Mapping[str, str], edits: bool = False
+) -> dict[str, str]:
     """Return the infotext's entries that all pictures share, in A1111's order.
 
     ``names`` are those of ``Model``, ``VAE`` (empty for the checkpoint's own), and of ``Hires checkpoint`` and
     ``Refiner`` where they take part. ``Seed`` is put in per picture; hashes are empty until the file is written.
+    ``edits`` says that the model edits a picture, whose guidance scale is of interest then.
     """
     settings = request.settings
     entries: dict[str, Any] = {
@@ -27,17 +31,18 @@ def parameters(request: Request, names: Mapping[str, str], extra: Mapping[str, s
         "Sampler": request.sampler,
         "Schedule type": request.schedule,
         "CFG scale": _number(request.guidance_scale),
+        **({"Image CFG scale": _number(request.image_cfg_scale)} if edits else {}),
         "Seed": "",
         "Size": f"{request.width}x{request.height}",
     }
     entries |= _model_entries(settings, names) | _seed_entries(request)
-    if request.enable_hr:
+    if request.enable_hr or request.kind == "img2img":
         entries["Denoising strength"] = _number(request.denoising_strength)
     changed = changed_settings(settings)
     entries |= {name: changed.pop(name) for name in PLACED if name in changed}
     if request.tiling:
         entries["Tiling"] = True
-    entries |= _hires_entries(request, names) | _refiner_entries(request, names)
+    entries |= image_entries(request) | _hires_entries(request, names) | _refiner_entries(request, names)
     entries |= {name: value for name, value in changed.items() if name not in OF_THE_REFINER or "Refiner" in names}
     entries |= {name: value for name, value in {**extra, **request.parameters}.items() if name not in entries}
     if settings.add_version_to_infotext:

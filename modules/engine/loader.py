@@ -72,7 +72,7 @@ class Loader:
     def _checkpoint(self, file: ModelFile, request: Request) -> Checkpoint:
         vae = self._library.find_vae(request.vae or request.settings.sd_vae, file)
         ref = ModelRef(file.path, None if vae is None else vae.path)
-        return Checkpoint(ref, file.stem, "" if vae is None else vae.name.rsplit("/", 1)[-1])
+        return Checkpoint(ref, file.stem, "" if vae is None else vae.name.rsplit("/", 1)[-1], self.variant(ref).takes)
 
     def load(self, ref: ModelRef, phase: Callable[[str], None], settings: Settings = DEFAULTS) -> Loaded:
         """Return the model of ``ref``; where memory does not suffice, everything else is freed first.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from itertools import groupby
 
 from modules.core.guidance import Guidance
-from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment
-from modules.core.request import MAX_SEED, Request, hires_size
+from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment, Start
+from modules.core.request import MAX_SEED, Request, hires_size, outpaint_margins
 from modules.engine.entries import parameters
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.prompts import tags
@@ -17,11 +17,15 @@ from modules.sampling.samplers import find_sampler
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that takes part, and what the infotext calls it and its VAE (empty for its own)."""
+    """A checkpoint that takes part, and what the infotext calls it and its VAE (empty for its own).
+
+    ``takes`` is what its denoiser sees beside the noisy latent (``Variant.takes``).
+    """
 
     ref: ModelRef
     name: str
     vae: str = ""
+    takes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ def plan(request: Request, checkpoints: Checkpoints, extra: Mapping[str, str]) -
     pictures = tuple(_picture(request, index) for index in range(request.batch_size * request.batch_count))
     passes = (_base_pass(request, checkpoints), *_hires_pass(request, checkpoints))
     names = {"Model": checkpoints.base.name, "VAE": checkpoints.base.vae} | other_names(passes, checkpoints)
-    return Plan(request, pictures, passes, parameters(request, names, extra))
+    return Plan(request, pictures, passes, parameters(request, names, extra, checkpoints.base.takes == "edit"))
 
 
 def batches(plan: Plan) -> tuple[tuple[int, ...], ...]:
@@ -63,9 +67,9 @@ def network_tags(picture: Picture) -> tuple[str, ...]:
 
 def other_names(passes: tuple[Pass, ...], checkpoints: Checkpoints) -> dict[str, str]:
     """Return the infotext entries that name a checkpoint beside the first one, of those that take part."""
-    others = {"Hires checkpoint": checkpoints.hires, "Refiner": checkpoints.refiner}
-    taking_part = {segment.model for pass_ in passes for segment in pass_.segments}
-    return {key: other.name for key, other in others.items() if other and other.ref in taking_part}
+    refined = any(len(pass_.segments) > 1 for pass_ in passes)
+    others = {"Hires checkpoint": checkpoints.hires, "Refiner": checkpoints.refiner if refined else None}
+    return {key: other.name for key, other in others.items() if other}
 
 
 def other_checkpoints(plan: Plan) -> dict[str, str]:
@@ -85,10 +89,21 @@ def _picture(request: Request, index: int) -> Picture:
 def _base_pass(request: Request, checkpoints: Checkpoints) -> Pass:
     refined = not request.enable_hr or request.settings.hires_fix_refiner_pass != "second pass"
     segments = _segments(request, checkpoints.base, checkpoints.refiner if refined else None)
+    start = None
+    if request.kind == "img2img":
+        start = Start(request.denoising_strength, request.settings.img2img_fix_steps, request.initial_noise_multiplier)
     return Pass(
-        request.width, request.height, request.steps, request.sampler, request.schedule,
-        Guidance(request.guidance_scale), segments,
+        *_canvas_size(request), request.steps, request.sampler, request.schedule,
+        Guidance(request.guidance_scale, request.image_cfg_scale), segments, start=start,
     )
+
+
+def _canvas_size(request: Request) -> tuple[int, int]:
+    """Return the size to sample at: with the margins of outpainting, rounded up, unless only a part is repainted."""
+    left, up, right, down = outpaint_margins(request)
+    if request.inpaint_full_res:
+        return request.width, request.height
+    return -8 * (-(request.width + left + right) // 8), -8 * (-(request.height + up + down) // 8)
 
 
 def _hires_pass(request: Request, checkpoints: Checkpoints) -> tuple[Pass, ...]:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from modules.core.errors import InvalidRequest
 from modules.core.plan import Pass, Segment
-from modules.engine import bridges
+from modules.engine import bridges, images, masking
 from modules.engine.bridges import Beginning
 from modules.engine.conditioning import PicturePrompts, picture_prompts
 from modules.engine.denoiser import Denoiser, Prompted
 from modules.engine.exhaustion import is_out_of_memory, out_of_memory
+from modules.engine.images import Begun
 from modules.engine.loader import Loaded
+from modules.engine.masking import Denoise
 from modules.engine.planner import network_tags
 from modules.engine.segments import Relay, Share, share_of_calls, share_of_timesteps
 from modules.engine.work import Bench, Work
-from modules.families.base import Conditioning, ImageCondition, ModelInput
+from modules.families.base import Conditioning, ModelInput
 from modules.plugin import StepState, hooks
 from modules.prompts import tags
 from modules.runtime import patches, tiling
 from modules.sampling import noise
-from modules.sampling.runs import Run, exact_steps, model_calls, prepare, truncate_to
+from modules.sampling.runs import Run, exact_steps, model_calls, prepare, truncate, truncate_to
 from modules.sampling.samplers import Denoised, find_sampler
 from modules.sampling.spaces import Space
 
@@ -58,7 +59,7 @@ class BatchSampling:
         try:
             return PassSampling(self._bench, self._work, number, self.reached).run(begin)
         except OverflowError as error:
-            raise InvalidRequest(f"{pass_.sampler} cannot compute what the settings ask of it: {error}.",
+            raise InvalidRequest(f"{pass_.sampler} cannot compute what the settings ask of it: {error.args[-1]}.",
                                  "Set those of samplers and schedules back to their defaults.") from error
         except Exception as error:
             if not is_out_of_memory(error):
@@ -80,26 +81,58 @@ class PassSampling:
         self._settings = work.plan.request.settings
 
     def run(self, begin: Beginning | None) -> torch.Tensor:
-        """Return the latents that the pass makes: from noise alone, or from what ``begin`` returns."""
+        """Return the latents that the pass makes: from noise alone, from what ``begin`` returns or given pictures."""
         loaded = self._load(self._pass.segments[0])
         run = self._prepared(loaded.family.space(loaded.model))
-        x = self._noise(loaded) * run.start_scale
-        if begin is not None:
-            x = x + begin(loaded).to(x) * run.init_scale
+        noise = self._noise(loaded)
+        begun = self._begun(begin, loaded, noise)
+        x = self._first(run, begun) if begun else noise * run.start_scale
         step_noise = self._step_noise(run, loaded)
         relay = Relay(self._denoiser(loaded, 0), self._pass.segments[1:], self._opened, self._share(run.space))
         # From here on the relay alone holds the model, so that it may leave memory when the next segment begins.
         del loaded
-        denoise = hooks.wrap_denoise(self._work.active, self._reporting(relay, model_calls(run)), self._work.plan)
+        denoise = hooks.wrap_denoise(self._work.active, self._watched(relay, begun, run), self._work.plan)
         x = self._sampler.sample(denoise, x, run.sigmas, noise=step_noise, space=run.space, **run.options)
-        return x * run.end_scale
+        made = x * run.end_scale
+        keeps = begun and begun.keep is not None and self._work.plan.request.inpaint_mode == "masked"
+        return masking.blend(made, begun.latents, begun.keep) if begun and keeps else made
 
     def _prepared(self, space: Space) -> Run:
-        pass_ = self._pass
-        if pass_.bridge is None:
-            return prepare(self._sampler, pass_.schedule, pass_.steps, space, self._settings)
-        steps, t_enc = exact_steps(pass_.steps, pass_.bridge.strength)
-        return truncate_to(prepare(self._sampler, pass_.schedule, steps, space, self._settings), t_enc)
+        pass_, steps = self._pass, self._pass.steps
+        begins = pass_.bridge or pass_.start
+        exact = pass_.bridge is not None or bool(pass_.start and pass_.start.exact)
+        if begins and exact:
+            steps, t_enc = exact_steps(steps, begins.strength)
+        run = prepare(self._sampler, pass_.schedule, steps, space, self._settings)
+        if not begins:
+            return run
+        return truncate_to(run, t_enc) if exact else truncate(run, begins.strength)
+
+    def _begun(self, begin: Beginning | None, loaded: Loaded, noise: torch.Tensor) -> Begun | None:
+        if begin is not None:
+            return Begun(begin(loaded).to(noise), noise)
+        if self._pass.start is None:
+            return None
+        return images.begun(self._bench.loader, self._work, self._pass, loaded, noise)
+
+    def _first(self, run: Run, begun: Begun) -> torch.Tensor:
+        """Return the noised picture; A1111's extra noise is on top of that of the level."""
+        level = run.start_scale + self._settings.img2img_extra_noise * run.init_scale
+        return begun.noise * level + begun.latents * run.init_scale
+
+    def _watched(self, relay: Relay, begun: Begun | None, run: Run) -> Denoise:
+        """Return ``relay`` with progress and, where a part of the picture is kept, masks.
+
+        A1111 puts the picture in after guidance, and for samplers of timesteps before the model.
+        """
+        calls = model_calls(run)
+        if begun is None or begun.keep is None:
+            return self._reporting(relay, relay, calls)
+        if self._work.plan.request.inpaint_mode == "differential":
+            return self._reporting(masking.differential(relay, begun, run.space, run.sigmas), relay, calls)
+        if run.sampler.kind == "timesteps":
+            return masking.before_model(self._reporting(relay, relay, calls), begun, run.space)
+        return self._reporting(masking.after_guidance(relay, begun), relay, calls)
 
     def _load(self, segment: Segment) -> Loaded:
         """Return the segment's model with its patches in force; the one in use before may leave memory for it."""
@@ -148,7 +181,7 @@ class PassSampling:
         width, height = self._pass.width, self._pass.height
         if loaded.model.variant.takes:
             self._bench.loader.place(loaded, "vae", width * height)
-        return loaded.family.concat(loaded.model, ImageCondition(width, height))
+        return loaded.family.concat(loaded.model, images.condition(self._work, self._pass))
 
     def _prompts(self) -> list[PicturePrompts]:
         before = self._calls(self._work.plan.passes[0]) if self._number else None
@@ -201,13 +234,13 @@ class PassSampling:
         latent = loaded.model.variant.latent
         return latent.channels, self._pass.height // latent.factor, self._pass.width // latent.factor
 
-    def _reporting(self, relay: Relay, calls: int) -> Callable[[torch.Tensor, float], Denoised]:
-        """Return ``relay`` with progress, ``on_step`` and preview after each call."""
+    def _reporting(self, inner: Denoise, relay: Relay, calls: int) -> Denoise:
+        """Return ``inner``, which asks ``relay``, with progress, ``on_step`` and preview after each call."""
         work, steps = self._work, [pass_.steps for pass_ in self._work.plan.passes]
         before, own, total = sum(steps[:self._number]), steps[self._number], sum(steps)
 
         def denoise(x: torch.Tensor, sigma: float) -> Denoised:
-            denoised = relay(x, sigma)
+            denoised = inner(x, sigma)
             self._reached.last = denoised.x0
             work.watch.step(before + own * min(1.0, relay.calls / calls), total)
             hooks.on_step(work.active, StepState(relay.calls, calls, sigma, denoised.x0))

@@ -8,29 +8,36 @@ from dataclasses import dataclass
 
 from modules.core.plan import Pass, Picture, Plan
 from modules.core.result import Watch
+from modules.engine.canvas import Canvas
 from modules.engine.loader import Loader
 from modules.engine.preview import Previewer
 from modules.imaging.resize import Upscaler
+from modules.library.inputs import Inputs
 from modules.plugin.hooks import Active
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every batch is made with: models, previews, and the upscalers of pixels by name."""
+    """What every batch is made with: models, previews, the upscalers of pixels by name, and stored pictures."""
 
     loader: Loader
     previewer: Previewer
     upscalers: Mapping[str, Upscaler]
+    inputs: Inputs
 
 
 @dataclass(frozen=True)
 class Work:
-    """A batch of pictures within a plan, the plugins that take part, and who watches."""
+    """A batch of pictures within a plan, the plugins that take part, and who watches.
+
+    ``canvases`` are what its pictures begin from, one for each; there are none in text to image.
+    """
 
     plan: Plan
     pictures: tuple[Picture, ...]
     active: Sequence[Active]
     watch: Watch
+    canvases: tuple[Canvas, ...] = ()
 
     @property
     def seeds(self) -> list[int]:

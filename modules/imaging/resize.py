@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 # AUTOMATIC1111's names, each with torch's interpolation mode and whether what is made smaller is smoothed before.
@@ -52,3 +53,30 @@ RESAMPLERS: Mapping[str, Upscaler] = MappingProxyType({
         Resampler("Bicubic", Image.Resampling.BICUBIC),
     )
 })
+
+
+JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
+
+
+def fitted(image: Image.Image, width: int, height: int, mode: int) -> Image.Image:
+    """Return ``image`` in ``width`` by ``height`` pixels as A1111's resize modes 0 to 2 do.
+
+    Stretched; or so that it covers them, its middle kept; or so that it fits in, the outermost pixels repeated.
+    """
+    if mode == JUST_RESIZE or image.width * height == image.height * width:
+        return RESAMPLERS["Lanczos"].upscale(image, width, height)
+    by_width = (image.width * height > image.height * width) == (mode == RESIZE_AND_FILL)
+    size = (width, max(1, image.height * width // image.width)) if by_width else (
+        max(1, image.width * height // image.height), height)
+    resized = RESAMPLERS["Lanczos"].upscale(image, *size)
+    left, top = width // 2 - size[0] // 2, height // 2 - size[1] // 2
+    if mode == CROP_AND_RESIZE:
+        return resized.crop((-left, -top, width - left, height - top))
+    return extended(resized, (left, top, width - size[0] - left, height - size[1] - top))
+
+
+def extended(image: Image.Image, margins: tuple[int, int, int, int]) -> Image.Image:
+    """Return ``image`` with its outermost pixels repeated: to the left, upwards, to the right and downwards."""
+    left, top, right, bottom = margins
+    around = [(top, bottom), (left, right), (0, 0)][:np.asarray(image).ndim]
+    return Image.fromarray(np.pad(np.asarray(image), around, mode="edge"))

@@ -20,12 +20,14 @@ from modules.launcher.access import check_exposure, read_accounts
 from modules.launcher.flags import ENVIRONMENT, Flags, add_flags, flags_from
 from modules.launcher.foreign_flags import add_foreign_flags, explain
 
-SERVE, TXT2IMG, TEST = "serve", "txt2img", "test"
-COMMANDS = (SERVE, TXT2IMG, TEST)
+SERVE, TXT2IMG, IMG2IMG, TEST = "serve", "txt2img", "img2img", "test"
+MAKING = (TXT2IMG, IMG2IMG)
+COMMANDS = (SERVE, *MAKING, TEST)
 
 _SUMMARY = {
-    SERVE: "Serve the page and the API. Other commands: txt2img, test (see `webui.py txt2img --help`).",
+    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, test (see `webui.py txt2img --help`).",
     TXT2IMG: "Make pictures without a server.",
+    IMG2IMG: "Make pictures from pictures without a server.",
     TEST: "Install what the tests need and run them; further words go to pytest.",
 }
 _DEFAULTS = Request()
@@ -45,26 +47,50 @@ _HIRES = {
     "hr_sampler": "--hires-sampler", "hr_schedule": "--hires-schedule", "hr_guidance_scale": "--hires-cfg-scale",
     "hr_prompt": "--hires-prompt", "hr_negative_prompt": "--hires-negative-prompt",
 }
+_IMAGE = {
+    "denoising_strength": "--denoising-strength", "resize_mode": "--resize-mode",
+    "image_cfg_scale": "--image-cfg-scale", "initial_noise_multiplier": "--noise-multiplier",
+    "mask_blur_x": "--mask-blur", "inpainting_mask_invert": "--mask-invert", "inpainting_fill": "--masked-content",
+    "inpaint_full_res": "--only-masked", "inpaint_full_res_padding": "--only-masked-padding",
+    "inpaint_mode": "--inpaint-mode", "outpaint_left": "--outpaint-left", "outpaint_right": "--outpaint-right",
+    "outpaint_up": "--outpaint-up", "outpaint_down": "--outpaint-down", "outpaint_fill": "--outpaint-fill",
+    "outpaint_noise_q": "--outpaint-fall-off", "outpaint_color_variation": "--outpaint-color-variation",
+}
+# What the command line begins with where A1111's tab does not begin as a request.
+_IMAGE_DEFAULTS = {"denoising_strength": 0.75}
+_STORED = "0" * 32
 _WHERE_EMPTY = {"model": "what the settings say", "vae": "what the settings say", "refiner": "none"}
 _HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures that repeat without a seam",
          "enable_hr": "make each picture again, larger",
+         "resize_mode": "0 resize, 1 crop and resize, 2 resize and fill, 3 resize the latent; default 0",
+         "inpainting_mask_invert": "repaint what the mask leaves black",
+         "inpainting_fill": "0 fill, 1 original, 2 latent noise, 3 latent nothing; default 1",
+         "inpaint_full_res": "repaint only the part around the mask, at the full size",
+         "inpaint_mode": "masked, or differential: shades of the mask say how much changes; default masked",
+         "outpaint_fill": "noise or edge; default noise",
          "hr_resize_x": "pixels; default: by --hires-scale", "hr_resize_y": "pixels; default: by --hires-scale"}
 
 
 @dataclass(frozen=True)
 class Txt2ImgArguments:
-    """The arguments of ``txt2img``: ``fields`` of a request, checked ``settings``, and ``out`` for where to save.
+    """The arguments of ``txt2img`` or ``img2img``: ``fields`` of a request, checked ``settings``, where to save.
 
-    ``out`` is a file, a folder or empty for the usual output folder.
+    ``out`` is a file, a folder or empty for the usual output folder. ``images`` and ``mask`` are paths.
     """
 
     fields: Mapping[str, Any]
     out: str = ""
     settings: tuple[tuple[str, Any], ...] = ()
+    images: tuple[str, ...] = ()
+    mask: str = ""
 
-    def request(self, settings: Settings) -> Request:
-        """Return the request these arguments ask for under ``settings``; raises ``InvalidRequest`` as ``check``."""
-        return check(Request(**self.fields, settings=with_values(settings, dict(self.settings))))
+    def request(self, settings: Settings, images: tuple[str, ...] = (), mask: str = "") -> Request:
+        """Return the request these arguments ask for under ``settings``, from the stored ``images`` and ``mask``.
+
+        Raises ``InvalidRequest`` as ``check``.
+        """
+        return check(Request(**self.fields, settings=with_values(settings, dict(self.settings)), init_images=images,
+                             mask=mask))
 
 
 @dataclass(frozen=True)
@@ -99,8 +125,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ,
             raise complaint
         warnings += (str(complaint),)
     flags = flags_from(values)
-    if command == TXT2IMG:
-        return Invocation(command, flags, txt2img=_txt2img_arguments(values), warnings=warnings)
+    if command in MAKING:
+        return Invocation(command, flags, txt2img=_arguments(command, values), warnings=warnings)
     flags = dataclasses.replace(flags, accounts=read_accounts(flags))
     check_exposure(flags)
     return Invocation(command, flags, warnings=warnings)
@@ -129,12 +155,16 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(command: str) -> argparse.ArgumentParser:
     name = "webui.py" if command == SERVE else f"webui.py {command}"
-    usage = f"{name} --prompt TEXT [argument ...]" if command == TXT2IMG else f"{name} [argument ...]"
+    needed = {TXT2IMG: "--prompt TEXT ", IMG2IMG: "--image PATH --prompt TEXT "}
+    usage = f"{name} {needed.get(command, '')}[argument ...]"
     parser = _Parser(prog=name, usage=usage, description=_SUMMARY[command], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=__version__)
-    if command == TXT2IMG:
+    if command in MAKING:
         _add_txt2img(parser.add_argument_group("picture"))
+    if command == TXT2IMG:
         _add_fields(parser.add_argument_group("hires fix"), _HIRES)
+    if command == IMG2IMG:
+        _add_sources(parser.add_argument_group("picture to begin from"))
     add_flags(parser)
     add_foreign_flags(parser)
     return parser
@@ -147,6 +177,14 @@ def _add_txt2img(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--out", default="", metavar="PATH", help="file or folder; default: the usual output folder")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
                        help="a setting for these pictures, such as CLIP_stop_at_last_layers=2; may be repeated")
+
+
+def _add_sources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--image", action="append", required=True, metavar="PATH", dest="images",
+                       help="a picture; repeat it for each of a batch")
+    group.add_argument("--mask", default="", metavar="PATH", help="a picture that is white where to repaint")
+    _add_fields(group, _IMAGE)
+    group.set_defaults(**_IMAGE_DEFAULTS)
 
 
 def _add_fields(group: argparse._ArgumentGroup, flags: Mapping[str, str]) -> None:
@@ -170,11 +208,18 @@ def _meaning(name: str, default: Any) -> str:
     return str(default) if default != "" else _WHERE_EMPTY[name]
 
 
-def _txt2img_arguments(values: argparse.Namespace) -> Txt2ImgArguments:
-    names = ("prompt", "negative_prompt", *_FIRST_PASS, *_HIRES)
-    fields = {name: getattr(values, name) for name in names} | {"styles": tuple(values.styles)}
-    arguments = Txt2ImgArguments(fields, values.out, tuple(parse_setting(text) for text in values.settings))
-    arguments.request(Settings())
+def _arguments(command: str, values: argparse.Namespace) -> Txt2ImgArguments:
+    more = _HIRES if command == TXT2IMG else _IMAGE
+    names = ("prompt", "negative_prompt", *_FIRST_PASS, *more)
+    fields = {name: getattr(values, name) for name in names} | {"styles": tuple(values.styles), "kind": command}
+    settings = tuple(parse_setting(text) for text in values.settings)
+    if command == TXT2IMG:
+        arguments = Txt2ImgArguments(fields, values.out, settings)
+        arguments.request(Settings())
+        return arguments
+    fields["mask_blur_y"] = fields["mask_blur_x"]
+    arguments = Txt2ImgArguments(fields, values.out, settings, tuple(values.images), values.mask)
+    arguments.request(Settings(), tuple(_STORED for _ in values.images), _STORED if values.mask else "")
     return arguments
 
 

@@ -14,6 +14,7 @@ from modules.core.errors import InvalidRequest
 from modules.core.request import Request, check
 from modules.core.settings import Settings, check_value, setting_infos
 from modules.library.infotext import Infotext
+from modules.library.paste_image import ABSENT, KEYS, image_fields
 
 _FIELDS: Mapping[str, str] = MappingProxyType({
     "Steps": "steps", "Sampler": "sampler", "Schedule type": "schedule", "CFG scale": "guidance_scale",
@@ -76,15 +77,16 @@ def to_request_fields(infotext: Infotext) -> Pasted:
         return Pasted(fields, skipped=tuple(skipped))
     parameters = _with_hires_size(infotext.parameters, skipped)
     written = _with_schedule({_FIELDS[key]: value for key, value in parameters.items() if key in _FIELDS})
+    written |= image_fields(parameters)
     typed = _typed_fields(written, skipped)
-    absent: dict[str, Any] = dict(_ABSENT_FIELDS)
+    absent: dict[str, Any] = {**_ABSENT_FIELDS, **ABSENT}
     if "Denoising strength" in parameters and any(key in parameters for key in _HIRES):
         absent |= _ABSENT_HIRES
         typed["enable_hr"] = True  # last, for it is checked together with its fields
     fields |= {**absent, **_model(parameters), **_checked(typed, skipped)}
     by_key = {info.infotext: name for name, info in setting_infos().items() if info.infotext and info.per_picture}
     settings = {**_absent_settings(infotext, by_key), **_settings(parameters, by_key, skipped)}
-    known = {*_FIELDS, *_FIRST_PASS, *_NAMED_SEPARATELY, *by_key}
+    known = {*_FIELDS, *KEYS, *_FIRST_PASS, *_NAMED_SEPARATELY, *by_key}
     extras = {key: value for key, value in parameters.items() if key not in known}
     return Pasted(fields, settings, extras, tuple(skipped))
 

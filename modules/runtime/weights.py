@@ -178,11 +178,6 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
-def non_finite(module: torch.nn.Module) -> list[str]:
-    """Return the names of parameters that hold NaN or infinity."""
-    return [name for name, tensor in module.named_parameters() if not is_finite(tensor)]
-
-
 def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 

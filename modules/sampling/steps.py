@@ -142,7 +142,7 @@ def between(space: Space, sigma: float, sigma_next: float, share: float) -> floa
 
 
 def finite_lambda(space: Space, sigma: float) -> float:
-    """Return the half log-SNR of ``sigma``, above 0; that of a flow's 0.9999 nearer to pure noise, where it has none."""
+    """Return the half log-SNR of ``sigma``, above 0; nearer to pure noise that of a flow's 0.9999."""
     return max(space.half_log_snr(sigma), LOWEST_HALF_LOG_SNR)
 
 

@@ -18,10 +18,11 @@ USUAL_SIZE = 512
 
 @dataclass(frozen=True)
 class Chosen:
-    """A checkpoint's native side in pixels, and its vocabulary."""
+    """A checkpoint's native side in pixels, its vocabulary, and whether it edits pictures by instruction."""
 
     size: int
     vocabulary: Vocabulary
+    edits: bool = False
 
 
 def chosen(app: Any) -> Chosen:
@@ -40,7 +41,7 @@ def _known(path: str, mtime: float) -> Chosen:
     """Return what the header at ``path`` tells; ``mtime`` makes a replaced file be read anew."""
     header = read_header(path)
     family, variant = detect(header)
-    return Chosen(variant.default_size, family.vocabulary(header))
+    return Chosen(variant.default_size, family.vocabulary(header), variant.takes == "edit")
 
 
 def usual() -> Chosen:

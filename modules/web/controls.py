@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -70,6 +71,17 @@ def markup(html: str, elem_id: str = "") -> Any:
     return gr.HTML(html, elem_id=elem_id or None, apply_default_css=False)
 
 
+@contextmanager
+def gated(controls: Controls, gate: str, elem_id: str) -> Iterator[Any]:
+    """A panel that is open while the checkbox ``gate`` in its head is on; gives the place beside the checkbox."""
+    with gr.Column(elem_id=elem_id, elem_classes=["gated"]):
+        with gr.Row(elem_classes=["gated-head"]):
+            controls.show(gate, scale=0, min_width=120, container=False)
+            place = markup("", elem_id=f"{elem_id}_finalres")
+        with gr.Column(elem_classes=["gated-body"]):
+            yield place
+
+
 def shown_value(field: Field, value: Any) -> Any:
     """Return ``value`` as the control wants it: digits for a seed, a list for several choices."""
     if field.kind == "seed":
@@ -79,7 +91,8 @@ def shown_value(field: Field, value: Any) -> Any:
 
 def shown_choices(field: Field) -> list[tuple[str, Any]]:
     """Return the choices of ``field`` as Gradio wants them: labels and values, that for none in front."""
-    return [*([(field.empty, "")] if field.empty else []), *((str(choice), choice) for choice in field.choices)]
+    labels = field.labels or tuple(map(str, field.choices))
+    return [*([(field.empty, "")] if field.empty else []), *zip(labels, field.choices, strict=True)]
 
 
 def component(field: Field, **options: Any) -> Any:
@@ -97,6 +110,8 @@ def component(field: Field, **options: Any) -> Any:
                          precision=0 if whole else None, **common)
     if field.kind == "checkbox":
         return gr.Checkbox(**common)
+    if field.kind == "radio":
+        return gr.Radio(choices=shown_choices(field), **common)
     if field.kind in ("choice", "choices"):
         several = field.kind == "choices"
         return gr.Dropdown(choices=shown_choices(field), multiselect=several,

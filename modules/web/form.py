@@ -20,7 +20,8 @@ PLUGIN_SEPARATOR = "/"
 OVERRIDES = "override_settings"
 SEED_EXTRAS = ("subseed", "subseed_strength", "seed_resize_from_w", "seed_resize_from_h")
 # Checkboxes that fill no field of their own, and the fields of a request that count only while they are on.
-GATES = {"subseed_show": SEED_EXTRAS, "refiner_enable": ("refiner",)}
+MARGINS = ("outpaint_left", "outpaint_right", "outpaint_up", "outpaint_down")
+GATES = {"subseed_show": SEED_EXTRAS, "refiner_enable": ("refiner",), "outpaint_enable": MARGINS}
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Field:
     """One control: its type is that of ``default`` (``str``, ``bool``, ``int``, ``float`` or a tuple of strings).
 
     ``kind`` is how it is shown: ``text``, ``seed`` (digits, so that 64 bits survive the browser), ``number``,
-    ``slider``, ``checkbox``, ``choice`` or ``choices``. ``target`` is the field of ``Request`` that it fills, empty
-    for none. Limits are inclusive. Without ``strict`` any choice is accepted here and checked by whoever knows them.
-    ``empty`` is what a choice is called that leaves the value empty.
+    ``slider``, ``checkbox``, ``choice``, ``choices`` or ``radio``. ``target`` is the field of ``Request`` that it
+    fills, empty for none. Limits are inclusive. Without ``strict`` any choice is accepted here and checked by whoever
+    knows them. ``labels`` are what the choices are called; ``empty`` is what one is called that leaves the value empty.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Field:
     maximum: float | None = None
     step: float | None = None
     choices: tuple[Any, ...] = ()
+    labels: tuple[str, ...] = ()
     strict: bool = False
     empty: str = ""
     help: str = ""
@@ -61,8 +63,9 @@ def value_of(field: Field, value: Any) -> Any:
     if value is None or (value == "" and not isinstance(field.default, str)):
         return field.default
     typed = _typed(field, value)
-    if field.strict and field.choices and typed not in field.choices:
-        raise InvalidRequest(f"{field.label}: {typed!r} is none of {', '.join(map(str, field.choices))}.")
+    for chosen in typed if isinstance(typed, tuple) else (typed,):
+        if field.strict and field.choices and chosen not in field.choices:
+            raise InvalidRequest(f"{field.label}: {chosen!r} is none of {', '.join(map(str, field.choices))}.")
     _check_limits(field, typed)
     return typed
 

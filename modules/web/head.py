@@ -19,7 +19,8 @@ def head(version: str, theme: str | None) -> str:
 if (!page.searchParams.has("__theme")) {{ page.searchParams.set("__theme", "{theme}");
 history.replaceState(null, "", page); }}}}</script>""" if theme else ""
     return (f'{preset}<meta name="theme-color" content="#121010"><link rel="icon" href="{ICON}">'
-            f'<link rel="stylesheet" href="{base}/page.css"><script type="module" src="{base}/page.js"></script>')
+            f'<link rel="stylesheet" href="{base}/page.css"><link rel="stylesheet" href="{base}/editor.css">'
+            f'<script type="module" src="{base}/page.js"></script>')
 
 
 def rewritten(document: str, ours: str) -> str:

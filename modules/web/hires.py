@@ -1,9 +1,8 @@
-"""Hires fix and the refiner: two panels of a form, each opened by the checkbox in its head."""
+"""Hires fix: a panel of txt2img's form, opened by the checkbox in its head."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -11,7 +10,7 @@ import gradio as gr
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request, hires_size
 from modules.imaging.upscalers import UPSCALERS
-from modules.web.controls import Controls, markup
+from modules.web.controls import Controls, gated
 from modules.web.events import listen
 from modules.web.form import Field, Form, value_of
 
@@ -34,16 +33,13 @@ FIELDS: Form = (
           placeholder="Hires prompt (empty: the same prompt)"),
     Field("hr_negative_prompt", "Hires negative prompt", "text", "", "hires_neg_prompt", "hr_negative_prompt", lines=2,
           placeholder="Hires negative prompt (empty: the same one)"),
-    Field("refiner_enable", "Refiner", "checkbox", False, "txt2img_enable-checkbox"),
-    Field("refiner", "Checkpoint", "choice", "", "txt2img_checkpoint", "refiner", empty="None"),
-    Field("refiner_switch_at", "Switch at", "slider", 0.8, "txt2img_switch_at", "refiner_switch_at", 0.01, 1.0, 0.01),
 )
 SIZES = ("width", "height", "hr_scale", "hr_resize_x", "hr_resize_y")
 
 
 def build(controls: Controls) -> Any:
-    """Lay both panels out; return the place in which ``wire`` writes the sizes of both passes."""
-    with _panel(controls, "enable_hr", "txt2img_hr") as head:
+    """Lay the panel out; return the place in which ``wire`` writes the sizes of both passes."""
+    with gated(controls, "enable_hr", "txt2img_hr") as head:
         with gr.Row(elem_id="txt2img_hires_fix_row1"):
             _show(controls, "hr_upscaler", "hr_second_pass_steps", "denoising_strength")
         with gr.Row(elem_id="txt2img_hires_fix_row2"):
@@ -55,9 +51,6 @@ def build(controls: Controls) -> Any:
         with gr.Row(elem_id="txt2img_hires_fix_row4"):
             for name in ("hr_prompt", "hr_negative_prompt"):
                 controls.show(name, show_label=False, container=False, min_width=240, max_lines=12)
-    with _panel(controls, "refiner_enable", "txt2img_enable"), gr.Row():
-        controls.show("refiner", min_width=200)
-        controls.show("refiner_switch_at", min_width=180)
     return head
 
 
@@ -80,17 +73,6 @@ def size_text(form: Form, values: Mapping[str, Any]) -> str:
         return ""
     width, height = hires_size(request)[1]
     return f"from <b>{request.width}x{request.height}</b> to <b>{width}x{height}</b>"
-
-
-@contextmanager
-def _panel(controls: Controls, gate: str, elem_id: str) -> Iterator[Any]:
-    """A panel that is open while the checkbox ``gate`` in its head is on; gives the place beside the checkbox."""
-    with gr.Column(elem_id=elem_id, elem_classes=["gated"]):
-        with gr.Row(elem_classes=["gated-head"]):
-            controls.show(gate, scale=0, min_width=120, container=False)
-            place = markup("", elem_id=f"{elem_id}_finalres")
-        with gr.Column(elem_classes=["gated-body"]):
-            yield place
 
 
 def _show(controls: Controls, *names: str) -> None:

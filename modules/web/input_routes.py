@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -11,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from modules.core.errors import InvalidRequest, NotFound
 from modules.library.inputs import Inputs
 from modules.web.answers import owner_of
+from modules.web.image_batch import brought
 from modules.web.pictures import FRESH, PICTURE
 
 # What the editor may change in a stored form; all other values come from controls.
@@ -19,7 +21,7 @@ TABS = ("txt2img", "img2img", "extras")
 
 
 def routes(app: Any) -> APIRouter:
-    """Return the routes ``inputs`` and ``forms``."""
+    """Return the routes ``inputs``, ``forms`` and ``batch``."""
     own = APIRouter()
     inputs = Inputs(app.folders.inputs)
 
@@ -36,7 +38,7 @@ def routes(app: Any) -> APIRouter:
     @own.get("/forms/{tab}")
     def form(tab: str, request: Request) -> JSONResponse:
         """Answer the ids in the stored form of a tab, empty where there is none or its picture is gone."""
-        return JSONResponse(_known(inputs, app.forms.load(owner_of(request), _checked(tab))), headers=FRESH)
+        return JSONResponse(known(inputs, app.forms.load(owner_of(request), _checked(tab))), headers=FRESH)
 
     @own.post("/forms/{tab}")
     def change(tab: str, request: Request, values: Annotated[dict[str, str], Body()]) -> Any:
@@ -46,9 +48,37 @@ def routes(app: Any) -> APIRouter:
                 raise InvalidRequest(f"{name!r} is none of {', '.join(NAMES)}.")
             if key:
                 inputs.path(key)
-        return _known(inputs, app.forms.merge(owner_of(request), _checked(tab), values))
+        return known(inputs, app.forms.merge(owner_of(request), _checked(tab), values))
 
+    own.include_router(_batch(app, inputs))
     return own
+
+
+def _batch(app: Any, inputs: Inputs) -> APIRouter:
+    """The files of img2img's batch, kept in its form; every route answers their names in order."""
+    routes = APIRouter(prefix="/batch")
+
+    def files(request: Request) -> list[dict[str, str]]:
+        return list(app.forms.load(owner_of(request), "img2img").get("batch") or ())
+
+    def kept(request: Request, batch: list[dict[str, str]]) -> Any:
+        app.forms.merge(owner_of(request), "img2img", {"batch": batch})
+        return {"names": [one["name"] for one in batch]}
+
+    @routes.get("")
+    def names(request: Request) -> JSONResponse:
+        return JSONResponse({"names": [one["name"] for one in files(request)]}, headers=FRESH)
+
+    @routes.post("")
+    def add(request: Request, name: str,
+            picture: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> Any:
+        return kept(request, [*files(request), asdict(brought(name[:200], picture, inputs))])
+
+    @routes.post("/clear")
+    def clear(request: Request) -> Any:
+        return kept(request, [])
+
+    return routes
 
 
 def _checked(tab: str) -> str:
@@ -57,7 +87,8 @@ def _checked(tab: str) -> str:
     return tab
 
 
-def _known(inputs: Inputs, values: Mapping[str, Any]) -> dict[str, str]:
+def known(inputs: Inputs, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ids in the values of a form, empty where there is none or its picture is gone."""
     return {name: _stored(inputs, values.get(name)) for name in NAMES}
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from modules.core.errors import InvalidRequest, NotFound
 from modules.library.infotext import parse
+from modules.library.inputs import Inputs
 from modules.library.paste import to_request_fields
 from modules.plugin.params import param_infos
 from modules.web.form import OVERRIDES, PLUGIN_SEPARATOR, Form, value_of, write_overrides, written
+from modules.web.image_fields import recalled
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
     """Return the values that make the picture of infotext ``text`` again; text without parameters is a prompt.
 
     Settings that differ from those in force become overrides, and so does another model, if it is here. ``sent``
-    from another tab, seed and size stay as they are where the settings say so.
+    from another tab, seed and size stay as they are where the settings say so. The pictures that a job of img2img
+    began from come back in its form, where they are still stored.
     """
     found = to_request_fields(parse(text))
     fields, settings = dict(found.fields), app.settings.get()
@@ -41,6 +44,8 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
     values = written(form, fields, {})
     if found.settings:
         values[OVERRIDES] = write_overrides(overrides, model)
+    if any(item.name == "mode" for item in form):
+        values |= recalled(found.extras, Inputs(app.folders.inputs))
     return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems, *lost, *missing))
 
 

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from modules.core.errors import NotFound
 from modules.core.job import ENDED, QUEUED, RUNNING
 from modules.core.request import MAX_PROMPT_CHARACTERS
+from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
 from modules.web import input_routes
 from modules.web.answers import owner_of, same_site
@@ -23,8 +24,9 @@ from modules.web.form import to_storage
 from modules.web.live import event_stream, job_events
 from modules.web.paste import paste
 from modules.web.pictures import FRESH, picture_of, picture_response, preview_response, zipped
-from modules.web.tabs import txt2img
+from modules.web.tabs import img2img, txt2img
 from modules.web.tabs.extensions import switch_extension
+from modules.web.tabs.img2img import sent_picture
 from modules.web.tabs.pnginfo import read_picture
 from modules.web.tokens import count_tokens
 from modules.web.views import extension_views, job_view, row_view
@@ -33,6 +35,7 @@ ASSETS = Path(__file__).parent / "assets"
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 ACTIVE = (RUNNING, QUEUED)
 HISTORY, SHOWN_ACTIVE = 100, 1000
+GENERATORS = {one.tab: one for one in (txt2img.GENERATOR, img2img.GENERATOR)}
 
 
 def router(app: Any) -> APIRouter:
@@ -75,13 +78,14 @@ def _session_routes(app: Any) -> APIRouter:
         return FileResponse(app.folders.root / "README.md", media_type="text/plain; charset=utf-8")
 
     @routes.get("/session")
-    def session(request: Request) -> Any:
-        """What a page that opens shows: its jobs under way, in their order, the last one that has ended, and the last
-        one that has left pictures.
+    def session(request: Request, kind: str = "txt2img") -> Any:
+        """What a tab that opens shows: its jobs under way, in their order, the last one that has ended, and the last
+        one that has left pictures. ``kind`` is the tab.
         """
         settings = app.settings.get()
         active, ended = (
-            [job for job in app.jobs(owner=owner_of(request), states=states, limit=limit) if job.origin == "page"]
+            [job for job in app.jobs(owner=owner_of(request), states=states, limit=limit)
+             if job.origin == "page" and job.request.kind == kind]
             for states, limit in ((ACTIVE, SHOWN_ACTIVE), (ENDED, HISTORY)))
         last, shown = next(iter(ended), None), next((job for job in ended if job.images), None)
         return _fresh({
@@ -206,10 +210,20 @@ def _tool_routes(app: Any) -> APIRouter:
 
     @routes.post("/paste")
     def paste_into_form(request: Request, body: Annotated[dict[str, str], Body()]) -> Any:
-        """Write an infotext into the stored form of txt2img, which that tab shows when it opens."""
-        pasted = paste(txt2img.form(app), body.get("infotext", ""), app, sent=True)
-        app.forms.merge(owner_of(request), txt2img.TAB, to_storage(pasted.values))
-        return {"pasted": pasted.problems}
+        """Write an infotext into the stored form of a tab (``tab``), which it shows when it opens.
+
+        ``init_image`` is the id of the picture to begin with, ``mode`` what to do with it.
+        """
+        generator = GENERATORS.get(body.get("tab", txt2img.TAB))
+        if generator is None:
+            raise NotFound(f"There is no tab {body['tab']!r}.")
+        pasted = paste(generator.form(app), body.get("infotext", ""), app, sent=True)
+        begun = sent_picture(body, app) if body.get("init_image") else {}
+        values = to_storage(pasted.values)
+        if begun:  # the strength in its infotext is that of the way there
+            values.pop("denoising_strength", None)
+        stored = app.forms.merge(owner_of(request), generator.tab, {**values, **begun})
+        return {"pasted": pasted.problems, "inputs": input_routes.known(Inputs(app.folders.inputs), stored)}
 
     return routes
 

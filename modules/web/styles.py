@@ -16,22 +16,22 @@ from modules.web.events import quietly
 PROMPTS = ("prompt", "negative_prompt")
 
 
-def build(controls: Controls) -> None:
+def build(controls: Controls, tab: str) -> None:
     """Lay the row out; the page's scripts open the editor."""
-    with gr.Row(elem_id="txt2img_styles_row"):
+    with gr.Row(elem_id=f"{tab}_styles_row"):
         controls.show("styles", min_width=120, scale=4)
-        controls.tool("Apply chosen styles to the prompts", "txt2img_style_apply", "apply")
-        controls.tool("Edit styles", "txt2img_styles_edit_button", "pencil")
+        controls.tool("Apply chosen styles to the prompts", f"{tab}_style_apply", "apply")
+        controls.tool("Edit styles", f"{tab}_styles_edit_button", "pencil")
 
 
-def wire(controls: Controls, app: Any, store: Callable[..., None]) -> None:
+def wire(controls: Controls, app: Any, tab: str, store: Callable[..., None]) -> None:
     """Connect the button that writes the chosen styles into the prompts; the form is then stored."""
     names = (*PROMPTS, "styles")
 
     def write(data: dict[Any, Any]) -> Any:
         return controls.updates(applied(controls.values(data), app))
 
-    click = quietly(controls.buttons["txt2img_style_apply"].click, write, inputs={controls[name] for name in names},
+    click = quietly(controls.buttons[f"{tab}_style_apply"].click, write, inputs={controls[name] for name in names},
                     outputs=[controls[name] for name in names])
     quietly(click.then, store, inputs=controls.inputs())
 

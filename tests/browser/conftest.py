@@ -64,12 +64,13 @@ def idle(site: Site) -> Iterator[None]:
     site.engine.hold.set()
     for job in site.app.jobs(states=("running",)):
         site.app.wait(job.id, 5)
-    site.app.forms.save("", "txt2img", {})
+    for tab in ("txt2img", "img2img"):
+        site.app.forms.save("", tab, {})
 
 
 def show(page: Page, url: str) -> None:
     """Go to ``url`` and wait until the stored form is shown."""
-    with (page.expect_response(lambda response: response.url.endswith("/session")),
+    with (page.expect_response(lambda response: "/darkroom/page/session" in response.url),
           page.expect_response(lambda response: "/gradio_api/run/" in response.url)):
         page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#txt2img_generate")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from modules.core.errors import InvalidRequest
 from modules.core.request import MAX_SEED, Request, check, hires_size, with_random_seeds
+from modules.core.settings import Settings
 
 
 @pytest.mark.parametrize(("field", "value", "said"), [
@@ -110,6 +111,7 @@ def image_request(**values: object) -> Request:
     ({"resize_mode": 4}, "resize_mode"),
     ({"resize_mode": 3, "mask": OTHER}, "another resize mode"),
     ({"resize_mode": 3, "outpaint_left": 8}, "another resize mode"),
+    ({"denoising_strength": 1e-9, "settings": Settings(img2img_fix_steps=True)}, "at least 0.001"),
     ({"initial_noise_multiplier": math.nan}, "initial_noise_multiplier"),
     ({"image_cfg_scale": -1.0}, "image_cfg_scale"),
     ({"mask_blur_x": -1}, "mask_blur_x"),

@@ -379,10 +379,10 @@ def test_settings_that_overflow_are_refused_and_the_next_request_works(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overflow(*_: Any) -> Any:
-        raise OverflowError("math range error")
+        raise OverflowError(34, "Numerical result out of range")
 
     monkeypatch.setattr("modules.engine.sampling.prepare", overflow)
-    with pytest.raises(InvalidRequest, match=r"Euler cannot compute what the settings ask.*defaults"):
+    with pytest.raises(InvalidRequest, match=r"Euler cannot compute what the settings ask of it: [^(]*defaults"):
         pixels(engine, hires())
     monkeypatch.undo()
     assert len(pixels(engine, hires(steps=1))) == 1

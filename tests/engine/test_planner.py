@@ -105,6 +105,8 @@ def test_what_does_not_take_part_has_no_entry() -> None:
     assert [name for name in same.parameters if name.startswith("Hires")] == ["Hires upscale", "Hires upscaler"]
     never = plan(Request(refiner="r", refiner_switch_at=1.0), THREE, {})
     assert "Refiner" not in never.parameters and len(never.passes[0].segments) == 1
+    itself = plan(Request(refiner="a"), dataclasses.replace(ONE, refiner=ONE.base), {})
+    assert not any(name.startswith("Refiner") for name in itself.parameters) and len(itself.passes[0].segments) == 1
 
 
 def test_checkpoints_that_entries_name_have_paths_for_their_hashes() -> None:

@@ -103,8 +103,33 @@ def test_txt2img_reads_hires_fix_refiner_tiling_and_styles():
 def test_every_field_that_a_person_may_set_has_an_argument():
     apart = {"kind", "plugins", "parameters", "settings", "save_images", "save_grid", "subseed", "subseed_strength",
              "seed_resize_from_w", "seed_resize_from_h"}
-    fields = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
-    assert set(fields) == set(Request.__dataclass_fields__) - apart
+    text = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
+    image = parse(["img2img", "--prompt", "a", "--image", "a.png"], {}).txt2img.fields
+    paths = {"init_images", "mask", "mask_round"}
+    assert set(text) | set(image) == set(Request.__dataclass_fields__) - (apart - {"kind"}) - paths
+    assert "mask_blur_x" not in text and "hr_scale" not in image
+
+
+def test_pictures_are_begun_from_with_what_is_written():
+    words = ["--denoising-strength", "0.5", "--mask", "m.png", "--mask-blur", "9", "--only-masked", "--mask-invert",
+             "--masked-content", "2", "--outpaint-left", "64", "--batch-size", "2", "--image", "b.png"]
+    arguments = parse(["img2img", "--prompt", "a", "--image", "a.png", *words], {}).txt2img
+    assert (arguments.images, arguments.mask) == (("a.png", "b.png"), "m.png")
+    request = arguments.request(Settings(), ("1" * 32, "2" * 32), "3" * 32)
+    assert (request.kind, request.init_images, request.mask, request.denoising_strength) == (
+        "img2img", ("1" * 32, "2" * 32), "3" * 32, 0.5)
+    assert (request.mask_blur_x, request.mask_blur_y, request.inpaint_full_res, request.inpainting_mask_invert,
+            request.inpainting_fill, request.outpaint_left) == (9, 9, True, True, 2, 64)
+    assert parse(["img2img", "--prompt", "a", "--image", "a.png"], {}).txt2img.fields["denoising_strength"] == 0.75
+
+
+@pytest.mark.parametrize("words, part", [
+    ([], "--image"), (["--image", "a", "--image", "b"], "2 pictures"), (["--image", "a", "--hires"], "--hires"),
+    (["--image", "a", "--resize-mode", "9"], "resize_mode"), (["--image", "a", "--inpaint-mode", "no"], "inpaint_mode"),
+])
+def test_a_bad_beginning_is_refused_at_once(words, part):
+    with pytest.raises(InvalidRequest, match=part):
+        parse(["img2img", "--prompt", "a", *words], {})
 
 
 def test_settings_on_the_command_line_go_over_those_given():

@@ -10,6 +10,7 @@ from modules.core.request import Request, check
 from modules.core.settings import with_values
 from modules.library.infotext import Infotext, parse
 from modules.library.paste import split_sampler, to_request_fields
+from modules.library.paste_image import ABSENT
 
 BASE = {"Steps": "20", "Sampler": "Euler a", "CFG scale": "7.5", "Seed": "123", "Size-1": "512", "Size-2": "768"}
 
@@ -29,7 +30,7 @@ def test_the_fields_of_a_picture() -> None:
         "prompt": "a cat", "negative_prompt": "dog", "steps": 20, "sampler": "Euler a", "schedule": "Karras",
         "guidance_scale": 7.5, "seed": 123, "width": 512, "height": 768, "subseed": 9, "subseed_strength": 0.25,
         "seed_resize_from_w": 256, "seed_resize_from_h": 128, "model": "v1-5 [6ce0161689]", "vae": "mse.pt",
-        "tiling": True, "refiner": "", "enable_hr": False,
+        "tiling": True, "refiner": "", "enable_hr": False, **ABSENT,
     }
     assert pasted.extras == {"Version": "v1.10.1", "TI hashes": "a: b"}
     assert pasted.skipped == ()

@@ -163,7 +163,7 @@ def test_the_gallery_finds_shows_and_deletes(client, app) -> None:
 def test_a_pasted_infotext_waits_in_the_stored_form(client, app) -> None:
     app.forms.save("", txt2img.TAB, {"batch_size": 3})
     text = "a fox\nSteps: 33, Sampler: Euler a, CFG scale: 4, Seed: 12, Size: 320x256, RNG: CPU"
-    assert client.post("/darkroom/page/paste", json={"infotext": text}, headers=OURS).json() == {"pasted": []}
+    assert client.post("/darkroom/page/paste", json={"infotext": text}, headers=OURS).json()["pasted"] == []
     stored = app.forms.load("", txt2img.TAB)
     assert (stored["prompt"], stored["steps"], stored["width"], stored["batch_size"]) == ("a fox", 33, 320, 3)
 

@@ -1,4 +1,4 @@
-"""From the body of ``/sdapi/v1/txt2img`` to a request, with everything A1111 accepts there."""
+"""From the body of ``/sdapi/v1/txt2img`` or ``img2img`` to a request, with everything A1111 accepts there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from modules.core.errors import InvalidRequest, NotFound
 from modules.core.request import Request
 from modules.library.infotext import parse
 from modules.library.paste import to_request_fields
+from modules.web.api.begun import SCRIPTS, begun
 from modules.web.api.overrides import overridden, override_warnings, usable_overrides
-from modules.web.api.sdapi_models import Txt2ImgRequest
+from modules.web.api.sdapi_models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from modules.web.form import PLUGIN_SEPARATOR, plugin_fields
 from modules.web.paste import models_here, plugin_values
 
@@ -33,7 +34,8 @@ NAMES = {"hr_checkpoint_name": "hr_checkpoint", "hr_sampler_name": "hr_sampler",
 UNNAMED = ("", "none", "use same checkpoint", "use same sampler", "use same scheduler")
 SETTINGS = {"eta": ("eta_ddim", "eta_ancestral"), "s_churn": ("s_churn",), "s_tmin": ("s_tmin",),
             "s_tmax": ("s_tmax",), "s_noise": ("s_noise",), "s_min_uncond": ("s_min_uncond",)}
-UNAVAILABLE = {"firstpass_image": "A first-pass picture", "restore_faces": "Face restoration"}
+UNAVAILABLE = {"firstpass_image": "A first-pass picture", "restore_faces": "Face restoration",
+               "latent_mask": "A mask for the latent alone"}
 DEFAULT_SAMPLER = "Euler"
 
 
@@ -56,7 +58,7 @@ class Pasted:
     warnings: tuple[str, ...] = ()
 
 
-def asked(body: Txt2ImgRequest, app: Any) -> Asked:
+def asked(body: GenerationRequest, app: Any) -> Asked:
     """Return what ``body`` asks for; raises ``InvalidRequest`` naming the field, and ``NotFound`` for a model."""
     refuse_unavailable(body)
     pasted = pasted_values(body.infotext, app)
@@ -64,7 +66,11 @@ def asked(body: Txt2ImgRequest, app: Any) -> Asked:
     overrides = {**pasted.settings, **usable_overrides(given), **sampler_settings(body)}
     settings = overridden(app, overrides)
     save = bool(body.save_images)
-    values = first_pass(body, fields(body, pasted.fields))
+    values = fields(body, pasted.fields)
+    if isinstance(body, Txt2ImgRequest):
+        values = first_pass(body, values)
+    elif isinstance(body, Img2ImgRequest):
+        values |= begun(body, app, values, pasted.fields)
     request = Request(
         **values, **sampling(body, pasted.fields), styles=tuple(body.styles or ()),
         plugins=merged(pasted.plugins, script_values(body, app.host)), settings=settings,
@@ -73,26 +79,29 @@ def asked(body: Txt2ImgRequest, app: Any) -> Asked:
     return Asked(request, usable_overrides(given), (*pasted.warnings, *override_warnings(given)))
 
 
-def refuse_unavailable(body: Txt2ImgRequest) -> None:
+def refuse_unavailable(body: GenerationRequest) -> None:
     """Raise ``InvalidRequest`` for what would change the picture and does not exist here."""
     for name, what in UNAVAILABLE.items():
-        value = getattr(body, name)
+        value = getattr(body, name, None)
         if value and value != "None":
             raise InvalidRequest(f"{name}: {what} is not available in this version.", "Leave the field out.")
     script = (body.script_name or "").strip()
-    if script and script.lower() != "none":
+    known = SCRIPTS if isinstance(body, Img2ImgRequest) else {}
+    if script and script.lower() not in ("none", *known):
         raise InvalidRequest(f"script_name: There is no script {script[:100]!r}.", "GET /sdapi/v1/scripts lists them.")
 
 
-def fields(body: Txt2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
+def fields(body: GenerationRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's plain fields: what was sent, else what the infotext says, else A1111's defaults.
 
     Where neither A1111 nor its clients say anything, the default is that of ``Request``.
     """
     given = {name: getattr(body, name) for name in body.model_fields_set if getattr(body, name) is not None}
-    found = {ours: given.get(name, pasted.get(ours, Txt2ImgRequest.model_fields[name].default))
-             for name, ours in FIELDS.items()}
-    found |= {ours: pasted.get(ours, "") if name not in given else named(given[name]) for name, ours in NAMES.items()}
+    known = type(body).model_fields
+    found = {ours: given.get(name, pasted.get(ours, known[name].default))
+             for name, ours in FIELDS.items() if name in known}
+    found |= {ours: pasted.get(ours, "") if name not in given else named(given[name])
+              for name, ours in NAMES.items() if name in known}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -117,14 +126,14 @@ def _first_pass_sides(body: Txt2ImgRequest) -> tuple[int, int]:
     return max(0, body.firstphase_width or 0), max(0, body.firstphase_height or 0)
 
 
-def sampling(body: Txt2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
+def sampling(body: GenerationRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
     """Return sampler and schedule; ``sampler_name`` wins over ``sampler_index``, and both over the infotext."""
     index = body.sampler_index if "sampler_index" in body.model_fields_set else None
     sampler = body.sampler_name or index or pasted.get("sampler") or DEFAULT_SAMPLER
     return {"sampler": sampler, "schedule": body.scheduler or pasted.get("schedule") or "Automatic"}
 
 
-def sampler_settings(body: Txt2ImgRequest) -> dict[str, float]:
+def sampler_settings(body: GenerationRequest) -> dict[str, float]:
     """Return the settings that fields of the body stand for."""
     return {setting: getattr(body, name) for name, settings in SETTINGS.items() for setting in settings
             if getattr(body, name) is not None}
@@ -160,7 +169,7 @@ def pasted_plugins(extras: Mapping[str, str], host: Any) -> dict[str, dict[str, 
     return values
 
 
-def script_values(body: Txt2ImgRequest, host: Any) -> dict[str, dict[str, Any]]:
+def script_values(body: GenerationRequest, host: Any) -> dict[str, dict[str, Any]]:
     """Return the parameters that ``alwayson_scripts`` give to plugins, by a plugin's id.
 
     Raises ``InvalidRequest`` for a name that no plugin has.

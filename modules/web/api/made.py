@@ -1,4 +1,4 @@
-"""From a job that has ended to the answer of ``/sdapi/v1/txt2img``."""
+"""From a job that has ended to the answer of ``/sdapi/v1/txt2img`` or ``img2img``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modules.core.job import CANCELLED, FAILED, FINISHED, Job
 from modules.core.result import Failure, SavedImage
 from modules.library.infotext import Infotext, parse
 from modules.web.api.pictures import encoded
-from modules.web.api.sdapi_models import Txt2ImgRequest
+from modules.web.api.sdapi_models import GenerationRequest
 
 KNOWN = frozenset({
     "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size-1", "Size-2", "Model", "Model hash", "VAE",
@@ -20,7 +20,10 @@ KNOWN = frozenset({
 })
 
 
-def answer(job: Job, parameters: str, body: Txt2ImgRequest) -> bytes:
+PICTURES = ("init_images", "mask")
+
+
+def answer(job: Job, parameters: str, body: GenerationRequest) -> bytes:
     """Return the JSON of the answer; ``parameters`` are those of ``body``, as JSON.
 
     A grid comes first where settings say ``return_grid``. Raises what the job failed with, and ``Interrupted`` where
@@ -38,9 +41,15 @@ def answer(job: Job, parameters: str, body: Txt2ImgRequest) -> bytes:
 
 
 def echo(body: Any) -> str:
-    """Return a request's fields as JSON; raises ``InvalidRequest`` for what JSON cannot hold."""
+    """Return a request's fields as JSON, pictures only where it wants them back.
+
+    Raises ``InvalidRequest`` for what JSON cannot hold.
+    """
     try:
-        return json.dumps({name: getattr(body, name) for name in type(body).model_fields}, allow_nan=False)
+        values = {name: getattr(body, name) for name in type(body).model_fields}
+        if not values.get("include_init_images"):
+            values |= {name: None for name in PICTURES if name in values}
+        return json.dumps(values, allow_nan=False)
     except (ValueError, RecursionError):
         raise InvalidRequest("The request holds a number that is not finite, or is nested too deeply.") from None
 
@@ -77,7 +86,7 @@ def info_of(job: Job) -> dict[str, Any]:
         "sd_model_name": first.get("Model") or _stem(request.model), "sd_model_hash": first.get("Model hash"),
         "sd_vae_name": first.get("VAE"), "sd_vae_hash": first.get("VAE hash"),
         "seed_resize_from_w": request.seed_resize_from_w, "seed_resize_from_h": request.seed_resize_from_h,
-        "denoising_strength": request.denoising_strength if request.enable_hr else None,
+        "denoising_strength": request.denoising_strength if request.enable_hr or request.kind == "img2img" else None,
         "extra_generation_params": {key: value for key, value in first.items() if key not in KNOWN},
         "index_of_first_image": len(shown) - len(pictures), "infotexts": [image.infotext for image in shown],
         "job_timestamp": timestamp(job),

@@ -19,6 +19,7 @@ from modules.core.request import Request as Generation
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.imaging.upscalers import UPSCALERS
 from modules.library.files import ModelFile
+from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
 from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
@@ -40,8 +41,8 @@ def router(app: Any) -> APIRouter:
     """Return all routes of ``/darkroom/v1`` for ``app``."""
     failure = {"model": models.Failed, "description": "Why not, and what to do."}
     routes = APIRouter(prefix=PREFIX, tags=["Darkroom's API"], responses={"default": failure})
-    for part in (_jobs(app), _following(app), _steering(app), _queue(app), _lists(app), _styles(app), _settings(app),
-                 _machine(app)):
+    for part in (_jobs(app), _inputs(app), _following(app), _steering(app), _queue(app), _lists(app), _styles(app),
+                 _settings(app), _machine(app)):
         routes.include_router(part)
     return routes
 
@@ -76,6 +77,23 @@ def _jobs(app: Any) -> APIRouter:
     def cancel(job_id: str, request: Request) -> models.Job:
         """Take a job out of the queue, or interrupt it; one that has ended stays as it is."""
         return models.Job(**detail(app.cancel(job_id), request))
+
+    return routes
+
+
+def _inputs(app: Any) -> APIRouter:
+    routes = APIRouter(prefix="/inputs")
+    inputs = Inputs(app.folders.inputs)
+
+    @routes.post("")
+    def bring(picture: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> models.Input:
+        """Store a picture or a mask to begin from; ``init_images`` and ``mask`` of a job take its id."""
+        return models.Input(**asdict(inputs.put(picture)))
+
+    @routes.get("/{input_id}", responses=PICTURES, response_class=Response)
+    def show(input_id: str) -> Response:
+        """Return a stored picture as a PNG without metadata."""
+        return picture_response(str(inputs.path(input_id)), 0)
 
     return routes
 

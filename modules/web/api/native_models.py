@@ -76,6 +76,14 @@ class Job(Out):
     links: dict[str, str]
 
 
+class Input(Out):
+    """A stored picture: its id, and its size in pixels once it was turned upright."""
+
+    id: str
+    width: int
+    height: int
+
+
 class Submitted(Job):
     """A job that was just queued."""
 

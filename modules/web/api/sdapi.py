@@ -25,6 +25,7 @@ from modules.web.answers import owner_of
 from modules.web.api import made
 from modules.web.api import sdapi_models as models
 from modules.web.api.asked import Asked, asked
+from modules.web.api.begun import SCRIPTS
 from modules.web.api.pictures import decoded
 from modules.web.api.waiting import ended
 from modules.web.views import extension_views
@@ -67,11 +68,12 @@ def _making(app: Any) -> APIRouter:
     @routes.post("/txt2img", responses={200: {"model": models.Txt2ImgAnswer}})
     async def txt2img(body: models.Txt2ImgRequest, request: Request) -> Response:
         """Make pictures and answer once they are there."""
-        parameters = made.echo(body)
-        job = await run_in_threadpool(submit, app, body, owner_of(request))
-        job = await ended(app, job.id, request)
-        content = await run_in_threadpool(made.answer, job, parameters, body)
-        return Response(content, media_type="application/json")
+        return await make(app, body, request)
+
+    @routes.post("/img2img", responses={200: {"model": models.Txt2ImgAnswer}})
+    async def img2img(body: models.Img2ImgRequest, request: Request) -> Response:
+        """Make pictures from pictures and answer once they are there."""
+        return await make(app, body, request)
 
     @routes.post("/png-info")
     def png_info(body: models.PngInfoRequest) -> models.PngInfoAnswer:
@@ -82,7 +84,16 @@ def _making(app: Any) -> APIRouter:
     return routes
 
 
-def submit(app: Any, body: models.Txt2ImgRequest, owner: str) -> Job:
+async def make(app: Any, body: models.GenerationRequest, request: Request) -> Response:
+    """Queue what ``body`` asks for, and answer with the pictures once they are there."""
+    parameters = made.echo(body)
+    job = await run_in_threadpool(submit, app, body, owner_of(request))
+    job = await ended(app, job.id, request)
+    content = await run_in_threadpool(made.answer, job, parameters, body)
+    return Response(content, media_type="application/json")
+
+
+def submit(app: Any, body: models.GenerationRequest, owner: str) -> Job:
     """Queue what ``body`` asks for; settings that it wants to keep are changed first."""
     wanted: Asked = asked(body, app)
     if body.override_settings_restore_afterwards is False and wanted.overrides:
@@ -304,14 +315,15 @@ def _scripts(app: Any) -> APIRouter:
     @routes.get("/scripts")
     def scripts() -> models.ScriptsAnswer:
         """List the extensions that take parameters, in lower case; ``alwayson_scripts`` takes these names."""
-        return models.ScriptsAnswer(txt2img=[one.name.lower() for one in plugins() if param_infos(one.Params)],
-                                    img2img=[])
+        names = [one.name.lower() for one in plugins() if param_infos(one.Params)]
+        return models.ScriptsAnswer(txt2img=names, img2img=[*names, *SCRIPTS])
 
     @routes.get("/script-info")
     def script_info() -> list[models.ScriptInfo]:
         """List the parameters of extensions, in order."""
-        return [models.ScriptInfo(name=one.name.lower(), is_alwayson=True, is_img2img=False,
-                                  args=script_arguments(one.Params)) for one in plugins() if param_infos(one.Params)]
+        return [models.ScriptInfo(name=one.name.lower(), is_alwayson=True, is_img2img=is_img2img,
+                                  args=script_arguments(one.Params))
+                for is_img2img in (False, True) for one in plugins() if param_infos(one.Params)]
 
     @routes.get("/extensions")
     def extensions() -> list[models.ExtensionItem]:

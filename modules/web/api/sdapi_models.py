@@ -10,8 +10,8 @@ from modules.web.api.native_models import Out as Answer
 from modules.web.api.native_models import Settings
 
 
-class Txt2ImgRequest(BaseModel):
-    """A picture to make. Any field may be left out or null; unknown fields are ignored."""
+class GenerationRequest(BaseModel):
+    """What both kinds of requests share."""
 
     model_config = ConfigDict(allow_inf_nan=False, extra="ignore")
 
@@ -47,8 +47,21 @@ class Txt2ImgRequest(BaseModel):
     refiner_checkpoint: str | None = None
     refiner_switch_at: float | None = None
     disable_extra_networks: bool | None = False
-    firstpass_image: str | None = None
     comments: dict[str, Any] | None = None
+    force_task_id: str | None = Field(None, description="The job's id, for /internal/progress.")
+    sampler_index: str | None = Field("Euler", description="The older name of sampler_name, which wins.")
+    script_name: str | None = None
+    script_args: list[Any] | None = []
+    send_images: bool | None = True
+    save_images: bool | None = False
+    alwayson_scripts: dict[str, Any] | None = {}
+    infotext: str | None = Field(None, description="Fills every field that is not sent.")
+
+
+class Txt2ImgRequest(GenerationRequest):
+    """A picture to make. Any field may be left out or null; unknown fields are ignored."""
+
+    firstpass_image: str | None = None
     enable_hr: bool | None = False
     firstphase_width: int | None = 0
     firstphase_height: int | None = 0
@@ -63,14 +76,30 @@ class Txt2ImgRequest(BaseModel):
     hr_prompt: str | None = ""
     hr_negative_prompt: str | None = ""
     hr_cfg: float | None = Field(None, description="Forge's: the hires pass's CFG scale; null is that of the first.")
-    force_task_id: str | None = Field(None, description="The job's id, for /internal/progress.")
-    sampler_index: str | None = Field("Euler", description="The older name of sampler_name, which wins.")
-    script_name: str | None = None
-    script_args: list[Any] | None = []
-    send_images: bool | None = True
-    save_images: bool | None = False
-    alwayson_scripts: dict[str, Any] | None = {}
-    infotext: str | None = Field(None, description="Fills every field that is not sent.")
+
+
+class Img2ImgRequest(GenerationRequest):
+    """A picture to make from another. Any field may be left out or null; unknown fields are ignored.
+
+    Pictures and masks are base64, data URIs or addresses of http(s).
+    """
+
+    init_images: list[str] | None = Field(None, description="One for all, or one for each of a batch.")
+    denoising_strength: float | None = 0.75
+    resize_mode: int | None = Field(0, description="0 resize, 1 crop, 2 fill, 3 resize the latent.")
+    image_cfg_scale: float | None = Field(None, description="For InstructPix2Pix models; null is 1.5.")
+    mask: str | None = Field(None, description="White is repainted. Its size is that of the picture.")
+    mask_blur_x: int | None = 4
+    mask_blur_y: int | None = 4
+    mask_blur: int | None = Field(None, description="Both directions at once; wins over the other two.")
+    mask_round: bool | None = True
+    inpainting_fill: int | None = Field(0, description="0 fill, 1 original, 2 latent noise, 3 latent nothing.")
+    inpaint_full_res: bool | None = Field(True, description="Repaint only the part around the mask, at full size.")
+    inpaint_full_res_padding: int | None = 0
+    inpainting_mask_invert: int | None = 0
+    initial_noise_multiplier: float | None = None
+    latent_mask: str | None = None
+    include_init_images: bool | None = Field(False, description="Send the pictures back in parameters.")
 
 
 class Txt2ImgAnswer(Answer):

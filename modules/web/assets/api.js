@@ -74,13 +74,36 @@ export function openTab(name) {
   tab(name)?.click();
 }
 
-// Writes an infotext into the stored form, which the tab shows when it opens, or again if it is open.
-export async function sendToForm(infotext) {
-  const answer = await attempt(() => call("paste", { infotext }));
+// Writes an infotext into the stored form of a tab, which shows it when it opens, or again if it is open. `given` may
+// name the picture to begin with (`init_image`, its id) and what to do with it (`mode`).
+export async function sendToForm(name, infotext, given = {}) {
+  const answer = await attempt(() => call("paste", { tab: name, infotext, ...given }));
   if (!answer) return;
-  if (tab("txt2img")?.getAttribute("aria-selected") === "true") document.getElementById("txt2img_reload")?.click();
-  else openTab("txt2img");
+  if (tab(name)?.getAttribute("aria-selected") === "true") document.getElementById(`${name}_reload`)?.click();
+  else openTab(name);
+  pasted({ tab: name, ...answer });
+}
+
+// Tells what could not be pasted, and the editors of the tab which pictures it begins from now.
+export function pasted(answer) {
+  document.dispatchEvent(new CustomEvent("darkroom:inputs", { detail: { tab: answer.tab, from: null, ids: answer.inputs } }));
   for (const problem of answer.pasted) toast(problem, "", "note");
+}
+
+const PLACES = { txt2img: ["txt2img"], img2img: ["img2img", "image"], inpaint: ["img2img", "inpaint"] };
+
+// Buttons that send a picture elsewhere; `from` is the tab they are in.
+export function sendButtons(from, kind = "button") {
+  return Object.keys(PLACES).filter((place) => place !== from || place !== "txt2img").map((place) =>
+    `<button type="button" class="${kind}" data-send="${place}">Send to ${place}</button>`).join("");
+}
+
+// Sends a picture at `url` and its infotext to a tab: txt2img takes the parameters alone.
+export async function sendTo(place, infotext, url) {
+  const [name, mode] = PLACES[place];
+  if (name === "txt2img") return sendToForm(name, infotext);
+  const stored = await attempt(async () => call("inputs", await (await fetch(url)).blob(), true));
+  return stored && sendToForm(name, infotext, { init_image: stored.id, mode });
 }
 
 export function duration(seconds) {

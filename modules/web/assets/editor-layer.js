@@ -103,29 +103,27 @@ export class Layer {
   // The alpha in `rect`, row by row.
   alpha(rect) {
     const found = new Uint8Array(rect.width * rect.height);
-    this.each(rect, ({ data }, from, to, length) => {
-      for (let index = 0; index < length; index += 1) found[to + index] = data[(from + index) * 4 + 3];
+    this.each(rect, (words, from, to, length) => {
+      for (let index = 0; index < length; index += 1) found[to + index] = words[from + index] >>> 24;
     });
     return found;
   }
 
   setAlpha(rect, alpha) {
-    this.each(rect, ({ data }, from, to, length) => {
-      for (let index = 0; index < length; index += 1) {
-        data.fill(255, (from + index) * 4, (from + index) * 4 + 3);
-        data[(from + index) * 4 + 3] = alpha[to + index];
-      }
+    this.each(rect, (words, from, to, length) => {
+      for (let index = 0; index < length; index += 1) words[from + index] = white(alpha[to + index]);
     }, (key, pixels) => this.touch(key).putImageData(pixels, 0, 0));
   }
 
-  // Calls `visit` for each run of pixels within `rect`: pixels of the tile, place in them, place in `rect`, length.
+  // Calls `visit` for each run of pixels within `rect`: words of the tile, place in them, place in `rect`, length.
   each(rect, visit, leave = () => {}) {
     for (const key of this.keys(rect)) {
       const tile = this.rect(key);
       const pixels = this.pixels(key);
+      const words = wordsOf(pixels);
       const part = clipped({ ...rect, x: rect.x - tile.x, y: rect.y - tile.y }, tile);
       for (let y = part.y; y < part.y + part.height; y += 1) {
-        visit(pixels, y * tile.width + part.x, (tile.y + y - rect.y) * rect.width + tile.x + part.x - rect.x, part.width);
+        visit(words, y * tile.width + part.x, (tile.y + y - rect.y) * rect.width + tile.x + part.x - rect.x, part.width);
       }
       leave(key, pixels);
     }
@@ -142,16 +140,17 @@ export class Layer {
   }
 }
 
-// The layer that a stored picture shows; `mask` takes its brightness as alpha.
+// The layer that a stored picture shows; with `mask` its brightness, on black, is the layer's alpha.
 export function layerOf(bitmap, mask) {
   const layer = new Layer(bitmap.width, bitmap.height);
   for (const key of layer.keys()) {
     const { x, y, width, height } = layer.rect(key);
     const tile = surface(width, height);
     const target = context(tile);
+    if (mask) target.fillRect(0, 0, width, height);
     target.drawImage(bitmap, x, y, width, height, 0, 0, width, height);
     const pixels = target.getImageData(0, 0, width, height);
-    if (mask) brightnessToAlpha(pixels.data);
+    if (mask) brightnessToAlpha(pixels);
     if (!painted(pixels)) continue;
     target.putImageData(pixels, 0, 0);
     layer.tiles.set(key, tile);
@@ -159,15 +158,23 @@ export function layerOf(bitmap, mask) {
   return layer;
 }
 
-function brightnessToAlpha(data) {
-  for (let index = 0; index < data.length; index += 4) {
-    data[index + 3] = Math.round(data[index] * data[index + 3] / 255);
-    data.fill(255, index, index + 3);
-  }
+// Pixels as words of alpha, blue, green, red: all browsers run on little-endian processors.
+function wordsOf({ data }) {
+  return new Uint32Array(data.buffer);
 }
 
-function painted({ data }) {
-  for (let index = 3; index < data.length; index += 4) if (data[index]) return true;
+function white(alpha) {
+  return ((alpha << 24) | 0xffffff) >>> 0;
+}
+
+function brightnessToAlpha(pixels) {
+  const words = wordsOf(pixels);
+  for (let index = 0; index < words.length; index += 1) words[index] = white(words[index] & 0xff);
+}
+
+function painted(pixels) {
+  const words = wordsOf(pixels);
+  for (let index = 0; index < words.length; index += 1) if (words[index] >>> 24) return true;
   return false;
 }
 

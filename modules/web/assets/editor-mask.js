@@ -13,7 +13,7 @@ export function changed(kind, alpha, width, height, amount) {
 export function grow(alpha, width, height, radius) {
   const result = new Uint8Array(alpha.length);
   const row = new Uint8Array(width);
-  const work = [new Uint8Array(width + 2 * radius + 1), new Uint8Array(width + 2 * radius + 1)];
+  const work = [0, 1, 2].map(() => new Uint8Array(width + 2 * radius + 1));
   for (let y = 0; y < height; y += 1) {
     const source = alpha.subarray(y * width, (y + 1) * width);
     if (!source.some(Boolean)) continue;
@@ -43,18 +43,25 @@ export function inverted(alpha) {
   return alpha.map((value) => 255 - value);
 }
 
-// Running maximum over 2 * half + 1 values in three comparisons each (van Herk, 1992; Gil and Werman, 1993).
-function rowMaximum(source, target, half, [ahead, behind]) {
-  const length = source.length + 2 * half;
+// Running maximum over 2 * half + 1 values in three comparisons each (van Herk, 1992; Gil and Werman, 1993): of
+// blocks as long as the window, `ahead` holds the maximum from their start, `behind` that to their end.
+function rowMaximum(source, target, half, [padded, ahead, behind]) {
   const size = 2 * half + 1;
-  const at = (index) => (index < half || index >= half + source.length ? 0 : source[index - half]);
+  const length = source.length + 2 * half;
+  padded.fill(0, 0, length).set(source, half);
   for (let index = 0; index < length; index += 1) {
-    ahead[index] = index % size ? Math.max(ahead[index - 1], at(index)) : at(index);
+    const value = padded[index];
+    ahead[index] = index % size && ahead[index - 1] > value ? ahead[index - 1] : value;
   }
+  behind[length] = 0;
   for (let index = length - 1; index >= 0; index -= 1) {
-    behind[index] = (index + 1) % size && index + 1 < length ? Math.max(behind[index + 1], at(index)) : at(index);
+    const value = padded[index];
+    behind[index] = (index + 1) % size && behind[index + 1] > value ? behind[index + 1] : value;
   }
-  for (let index = 0; index < source.length; index += 1) target[index] = Math.max(behind[index], ahead[index + size - 1]);
+  for (let index = 0; index < source.length; index += 1) {
+    const last = ahead[index + size - 1];
+    target[index] = behind[index] > last ? behind[index] : last;
+  }
 }
 
 function raise(result, start, row) {
@@ -68,19 +75,27 @@ function gaussian(sigma) {
   return Float32Array.from(weights, (weight) => weight / sum);
 }
 
+// Lines of `length` values that lie `step` apart, each line `stride` behind the one before.
 function blurred(source, lines, length, stride, step, kernel) {
   const result = new Float32Array(source.length);
+  const reach = kernel.length - 1;
+  const padded = new Float32Array(length + 2 * reach);
   for (let line = 0; line < lines; line += 1) {
     const start = line * stride;
+    let varied = false;
+    for (let at = 0; at < padded.length; at += 1) {
+      padded[at] = source[start + Math.min(length - 1, Math.max(0, at - reach)) * step];
+      varied ||= padded[at] !== padded[0];
+    }
     for (let at = 0; at < length; at += 1) {
-      let sum = source[start + at * step] * kernel[0];
-      for (let by = 1; by < kernel.length; by += 1) {
-        const before = source[start + Math.max(0, at - by) * step];
-        const after = source[start + Math.min(length - 1, at + by) * step];
-        sum += (before + after) * kernel[by];
-      }
-      result[start + at * step] = sum;
+      result[start + at * step] = varied ? weighed(padded, at + reach, kernel) : padded[0];
     }
   }
   return result;
+}
+
+function weighed(values, at, kernel) {
+  let sum = values[at] * kernel[0];
+  for (let by = 1; by < kernel.length; by += 1) sum += (values[at - by] + values[at + by]) * kernel[by];
+  return sum;
 }

@@ -5,7 +5,7 @@ const KEPT = 48;
 
 export function fitted(stage, picture) {
   const scale = Math.min(stage.width / picture.width, stage.height / picture.height, MOST);
-  return placed({ scale, x: (stage.width - picture.width * scale) / 2, y: (stage.height - picture.height * scale) / 2 });
+  return { scale, x: (stage.width - picture.width * scale) / 2, y: (stage.height - picture.height * scale) / 2 };
 }
 
 // Zooms by `factor` so that the point of the picture under `at` stays there.
@@ -62,11 +62,7 @@ export function widened({ x, y, width, height }, by) {
 // A part of the picture always stays in sight.
 function held(view, stage, picture) {
   const kept = (offset, length, room) => Math.min(room - KEPT, Math.max(KEPT - length, offset));
-  return placed({
+  return {
     ...view, x: kept(view.x, picture.width * view.scale, stage.width), y: kept(view.y, picture.height * view.scale, stage.height),
-  });
-}
-
-function placed({ scale, x, y }) {
-  return { scale, x: Math.round(x), y: Math.round(y) };
+  };
 }

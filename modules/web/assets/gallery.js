@@ -1,6 +1,6 @@
 // The gallery: every picture, newest first, searched by words, loaded as it scrolls into sight.
 
-import { address, attempt, call, openTab, sendToForm, text, toast } from "./api.js";
+import { address, attempt, call, sendButtons, sendTo, text, toast } from "./api.js";
 import { infotextHtml } from "./results.js";
 import { view } from "./viewer.js";
 
@@ -14,7 +14,7 @@ class Gallery extends HTMLElement {
         <button type="button" class="button" data-do="rescan">Rescan folders</button></div>
       <div class="gallery-body"><div class="grid"></div>
         <aside class="detail" hidden><button type="button" class="open" data-do="view" aria-label="Open full screen"><img alt="Chosen picture"></button>
-          <div class="bar-row"><button type="button" class="button primary" data-do="send">Send to txt2img</button>
+          <div class="bar-row">${sendButtons("", "button primary")}
             <a class="button" data-save download>Save</a>
             <button type="button" class="button" data-do="delete">Delete</button></div>
           <div class="infotext"></div></aside></div>
@@ -79,7 +79,8 @@ class Gallery extends HTMLElement {
     const picture = this.pictures[this.chosen];
     const action = event.target.closest("[data-do]")?.dataset.do;
     if (action === "view") view(this.pictures, this.chosen, (at) => this.choose(at));
-    if (action === "send") sendToForm(picture.infotext);
+    const place = event.target.closest("[data-send]")?.dataset.send;
+    if (place) sendTo(place, picture.infotext, address(picture.url));
     if (action === "rescan") this.rescan();
     if (action === "delete" && window.confirm("Delete this picture from the disk?")) this.remove_(picture);
     return undefined;

@@ -1,23 +1,28 @@
 // The page's entry: keyboard, buttons that belong to no Gradio event, and what Gradio's events call.
 
-import { attempt, call, complain, toast } from "./api.js";
+import { attempt, call, complain, pasted, toast } from "./api.js";
+import "./batch.js";
+import "./editor.js";
 import "./extensions.js";
 import "./gallery.js";
 import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
 import "./queue.js";
-import { interrupt, session, skip, submitted } from "./results.js";
+import { generate, interrupt, openGenerator, session, skip, submitted } from "./results.js";
 import { editStyles } from "./styles.js";
 import { viewing } from "./viewer.js";
 
-const TITLES = ".tool, #txt2img_interrupt, #txt2img_skip";
+const TITLES = '.tool, [id$="_interrupt"], [id$="_skip"]';
+// Buttons of every tab that makes pictures, by the end of their ids.
+const BUTTONS = { interrupt, skip, styles_edit_button: () => editStyles(openGenerator()), generate: () => attempt(() => call("session")) };
 
 window.darkroom = {
+  generate,
   submitted,
   count,
   refresh: () => { session.panel?.fail(null); session.panel?.refresh(); },
   infotext: () => session.panel?.current()?.infotext || "",
-  pasted: (answer) => answer.pasted.forEach((problem) => toast(problem, "", "note")),
+  pasted,
   seed,
   answered,
 };
@@ -46,7 +51,7 @@ function press(id) {
 document.addEventListener("keydown", (event) => {
   if (editPrompt(event)) return;
   const enter = event.key === "Enter";
-  if (enter && (event.ctrlKey || event.metaKey) && press("txt2img_generate")) event.preventDefault();
+  if (enter && (event.ctrlKey || event.metaKey) && press(`${openGenerator()}_generate`)) event.preventDefault();
   else if (enter && event.altKey) { event.preventDefault(); skip(); }
   else if (event.key === "Escape" && !viewing() && document.body.classList.contains("generating") && !openList()) interrupt();
 }, true);
@@ -58,10 +63,7 @@ function openList() {
 
 document.addEventListener("click", (event) => {
   const id = event.target.closest("button")?.id;
-  if (id === "txt2img_interrupt") interrupt();
-  if (id === "txt2img_skip") skip();
-  if (id === "txt2img_styles_edit_button") editStyles();
-  if (id === "txt2img_generate") attempt(() => call("session"));
+  BUTTONS[/^(?:txt2img|img2img)_(.+)$/.exec(id || "")?.[1]]?.();
   if (id === "theme_switch") switchTheme();
 });
 
@@ -71,13 +73,13 @@ document.addEventListener("drop", droppedPicture, true);
 let keeping = 0;
 
 function keep() {
-  if (keeping && document.getElementById("txt2img_prompt")) press("txt2img_keep");
+  if (keeping) press(`${openGenerator()}_keep`);
   clearTimeout(keeping);
   keeping = 0;
 }
 
 document.addEventListener("input", (event) => {
-  if (!event.target.closest("#txt2img_toprow, #txt2img_body")) return;
+  if (!event.target.closest('[id$="2img_toprow"], [id$="2img_body"]')) return;
   clearTimeout(keeping);
   keeping = setTimeout(keep, 100);
 });

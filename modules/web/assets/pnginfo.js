@@ -1,6 +1,6 @@
 // PNG Info: a picture goes to the server as it is; its parameters come back and can fill the form.
 
-import { attempt, call, sendToForm, text } from "./api.js";
+import { attempt, call, sendButtons, sendTo, text } from "./api.js";
 import { infotextHtml } from "./results.js";
 
 class PngInfo extends HTMLElement {
@@ -9,16 +9,20 @@ class PngInfo extends HTMLElement {
       <label id="pnginfo_image" class="drop" tabindex="0"><input type="file" accept="image/*" aria-label="Choose a picture">
         <span class="hint"><b>Drop a picture here</b><br>or click to choose one</span><img alt="" hidden></label>
       <div class="found"><div id="pnginfo_html_info" class="infotext" aria-live="polite"><p class="hint">The parameters that a picture was made with appear here.</p></div>
-        <div class="bar-row" hidden><button type="button" class="button primary" id="pnginfo_send_to_txt2img">Send to txt2img</button>
+        <div class="bar-row" hidden>${sendButtons("", "button primary")}
           <button type="button" class="button" id="pnginfo_copy">Copy</button></div>
         <dl class="items"></dl></div></div>`;
     const drop = this.querySelector(".drop");
+    const image = this.querySelector("img");
     this.querySelector("input").addEventListener("change", (event) => this.read(event.target.files[0]));
     drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
     drop.addEventListener("dragleave", () => drop.classList.remove("over"));
     drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); this.read(event.dataTransfer.files[0]); });
     drop.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.querySelector("input").click(); } });
-    this.querySelector("#pnginfo_send_to_txt2img").addEventListener("click", () => sendToForm(this.infotext));
+    for (const button of this.querySelectorAll("[data-send]")) {
+      button.id = `pnginfo_send_to_${button.dataset.send}`;
+      button.addEventListener("click", () => sendTo(button.dataset.send, this.infotext, image.src));
+    }
     this.querySelector("#pnginfo_copy").addEventListener("click", () => attempt(() => navigator.clipboard.writeText(this.infotext)));
   }
 
@@ -35,7 +39,8 @@ class PngInfo extends HTMLElement {
     this.infotext = answer?.infotext || "";
     this.querySelector(".infotext").innerHTML = infotextHtml(this.infotext)
       || `<p class="hint">${answer ? "This picture carries no generation parameters." : "This file could not be read as a picture."}</p>`;
-    this.querySelector(".found .bar-row").hidden = !this.infotext;
+    this.querySelector(".found .bar-row").hidden = !answer;
+    for (const id of ["pnginfo_send_to_txt2img", "pnginfo_copy"]) this.querySelector(`#${id}`).hidden = !this.infotext;
     const items = Object.entries(answer?.items || {}).filter(([name]) => name !== "parameters");
     this.querySelector(".items").innerHTML = items.map(([name, value]) => `<dt>${text(name)}</dt><dd>${text(value)}</dd>`).join("");
   }

@@ -1,15 +1,15 @@
 // Prompt boxes: attention weights by Ctrl+Up and Ctrl+Down, moving by Alt+arrows, token counts, dropped pictures.
 
 import { attempt, call, sendToForm, toast } from "./api.js";
-import { session } from "./results.js";
+import { openGenerator, session } from "./results.js";
 
 const STEP = 0.1;
 const TAG_STEP = 0.05;
 const DELIMITERS = " \t\r\n.,\\/!?%^*;:{}=`~()[]";
-const BOXES = { txt2img_prompt: "txt2img_token_counter", txt2img_neg_prompt: "txt2img_negative_token_counter" };
+const BOXES = '[id$="2img_prompt"], [id$="2img_neg_prompt"]';
 
 export function promptBox(target) {
-  const holder = target.closest?.("#txt2img_prompt, #txt2img_neg_prompt");
+  const holder = target.closest?.(BOXES);
   return holder && target.tagName === "TEXTAREA" ? target : null;
 }
 
@@ -81,13 +81,14 @@ export function editPrompt(event) {
 
 let timer = 0;
 
-export function count(prompt, negative) {
+export function count(tab, prompt, negative) {
+  const counters = { [`${tab}_token_counter`]: prompt || "", [`${tab}_negative_token_counter`]: negative || "" };
   clearTimeout(timer);
   timer = setTimeout(async () => {
     const off = session.settings.tokens === false;
-    for (const id of Object.values(BOXES)) document.getElementById(id)?.classList.toggle("off", off);
+    for (const id of Object.keys(counters)) document.getElementById(id)?.classList.toggle("off", off);
     if (off) return;
-    const answer = await call("tokens", { txt2img_token_counter: prompt || "", txt2img_negative_token_counter: negative || "" }).catch(() => null);
+    const answer = await call("tokens", counters).catch(() => null);
     for (const [id, [tokens, room]] of Object.entries(answer || {})) {
       const counter = document.querySelector(`#${id} .token-counter`);
       if (counter) counter.textContent = `${tokens}/${room}`;
@@ -103,5 +104,5 @@ export async function droppedPicture(event) {
   const answer = await attempt(async () => call("pnginfo", await file.arrayBuffer(), true));
   if (!answer) return;
   if (!answer.infotext) return toast("This picture carries no generation parameters.", "", "note");
-  await sendToForm(answer.infotext);
+  await sendToForm(openGenerator(), answer.infotext);
 }

@@ -1,6 +1,6 @@
-// The results of txt2img: follows this page's jobs by server-sent events and shows what they make.
+// The results of a tab: follows its jobs by server-sent events and shows what they make.
 
-import { address, attempt, call, complain, duration, sendToForm, text } from "./api.js";
+import { address, attempt, call, complain, duration, sendButtons, sendTo, sendToForm, text } from "./api.js";
 import { view } from "./viewer.js";
 
 const RETRY = 3000;
@@ -8,12 +8,15 @@ const PHASES = { queued: "Waiting in the queue" };
 const NOTHING = { finished: "Skipped", interrupted: "Interrupted", cancelled: "Cancelled" };
 const ENDED = ["finished", "failed", "cancelled", "interrupted"];
 
-export const session = { settings: {}, panel: null };
+const UPSCALE = `<button type="button" class="button" id="txt2img_upscale" data-do="upscale" title="Makes the shown picture again with the settings of Hires. fix"><span aria-hidden="true">✨</span>&nbsp;Hires. fix</button>`;
+
+export const session = { settings: {}, panel: null, tab: "txt2img" };
 
 class Results extends HTMLElement {
   connectedCallback() {
     if (!this.firstChild) this.build();
     session.panel = this;
+    session.tab = this.tab;
     this.shown = this.shown || [];
     this.selected = this.selected || 0;
     this.visibility = () => (document.hidden ? this.unfollow() : this.refresh());
@@ -29,7 +32,12 @@ class Results extends HTMLElement {
     if (session.panel === this) session.panel = null;
   }
 
+  get tab() {
+    return this.getAttribute("tab");
+  }
+
   build() {
+    const tab = this.tab;
     this.innerHTML = `
       <div class="no-model" hidden><h3>No model yet</h3>
         <p>Darkroom makes pictures with a Stable Diffusion checkpoint. Put a <code>.safetensors</code> file into</p>
@@ -38,20 +46,21 @@ class Results extends HTMLElement {
         <p><a href="darkroom/page/readme" target="_blank" rel="noopener">The section <em>Models</em> of README.md</a>
         lists every folder.</p></div>
       <div class="failure" role="alert" hidden></div>
-      <div id="txt2img_progress" class="progress" hidden>
+      <div id="${tab}_progress" class="progress" hidden>
         <div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-label="Progress"><i></i></div>
         <div class="state-row"><div class="state" aria-live="polite"></div>
           <button type="button" class="button" data-do="finish" title="Finishes this picture and leaves out the rest of the batch" hidden>Stop after this one</button></div></div>
-      <div id="txt2img_gallery" class="gallery empty" tabindex="-1">
+      <div id="${tab}_gallery" class="gallery empty" tabindex="-1">
         <div class="stage"><p class="hint">Pictures appear here.</p></div>
         <div class="strip" role="listbox" aria-label="Pictures"></div></div>
-      <div id="image_buttons_txt2img" class="result-buttons" hidden>
-        <a id="save_txt2img" class="button" download>Save</a>
-        <a id="save_zip_txt2img" class="button" download>Zip</a>
+      <div id="image_buttons_${tab}" class="result-buttons" hidden>
+        <a id="save_${tab}" class="button" download>Save</a>
+        <a id="save_zip_${tab}" class="button" download>Zip</a>
         <button type="button" class="button" data-do="reuse">Reuse parameters</button>
-        <button type="button" class="button" id="txt2img_upscale" data-do="upscale" title="Makes the shown picture again with the settings of Hires. fix"><span aria-hidden="true">✨</span>&nbsp;Hires. fix</button>
-        <button type="button" class="button" data-do="view">Full screen</button></div>
-      <div id="html_info_txt2img" class="infotext"></div>
+        ${tab === "txt2img" ? UPSCALE : ""}
+        <button type="button" class="button" data-do="view">Full screen</button>
+        ${sendButtons(tab)}</div>
+      <div id="html_info_${tab}" class="infotext"></div>
       <ul class="warnings" hidden></ul>`;
     this.addEventListener("click", (event) => this.clicked(event));
     this.addEventListener("keydown", (event) => this.turned(event));
@@ -62,7 +71,7 @@ class Results extends HTMLElement {
   }
 
   async refresh() {
-    const answer = await attempt(() => call("session"));
+    const answer = await attempt(() => call(`session?kind=${this.tab}`));
     if (!this.isConnected) return;
     if (!answer) {
       if (document.body.classList.contains("generating")) this.retry = setTimeout(() => this.refresh(), RETRY);
@@ -200,7 +209,7 @@ class Results extends HTMLElement {
     this.shownJob = job.id;
     this.shown = ordered(job.images);
     this.selected = partial ? this.shown.length - 1 : 0;
-    const zip = this.part("#save_zip_txt2img");
+    const zip = this.part(`#save_zip_${this.tab}`);
     zip.href = address(`darkroom/page/jobs/${job.id}/pictures.zip`);
     zip.hidden = this.shown.length < 2;
     this.part(".gallery").classList.toggle("empty", !this.shown.length);
@@ -226,7 +235,7 @@ class Results extends HTMLElement {
     }
     stage.innerHTML = `<button type="button" class="open" data-do="view" aria-label="Open full screen"><img class="picture" alt="Result ${index + 1} of ${this.shown.length}" src="${address(image.url)}" width="${image.width}" height="${image.height}"></button>`;
     if (live && this.job && !ENDED.includes(this.job.state)) stage.append(live);
-    this.part("#save_txt2img").href = address(image.url);
+    this.part(`#save_${this.tab}`).href = address(image.url);
     this.querySelectorAll(".strip button").forEach((button, at) => button.setAttribute("aria-selected", at === index));
   }
 
@@ -240,7 +249,9 @@ class Results extends HTMLElement {
     if (action === "view" && this.shown.length) view(this.shown, this.selected, (at) => this.select(at));
     if (action === "finish") attempt(() => call("queue/stop", {}));
     if (action === "upscale" && this.current()) document.getElementById("txt2img_upscale_shown").click();
-    if (action === "reuse" && this.shown.length) sendToForm(this.current().infotext);
+    const place = event.target.closest("[data-send]")?.dataset.send;
+    if (place && this.current()) sendTo(place, this.current().infotext, address(this.current().url));
+    if (action === "reuse" && this.shown.length) sendToForm(this.tab, this.current().infotext);
   }
 
   turned(event) {
@@ -279,6 +290,18 @@ export function infotextHtml(infotext) {
   const [first, ...lines] = infotext.split("\n");
   const rest = lines.map((line) => `<p>${text(line)}</p>`).join("");
   return infotext ? `<p class="first">${text(first)}</p>${rest}` : "";
+}
+
+// The tab that makes pictures and is open, or was last.
+export function openGenerator() {
+  return session.panel?.tab || session.tab;
+}
+
+// What is painted goes to the server before the form does.
+export async function generate(tab) {
+  const editors = [...document.querySelectorAll(`darkroom-editor[tab="${tab}"]`)];
+  if (editors.length && !(await attempt(async () => { for (const editor of editors) await editor.saved(); return true; }))) return;
+  document.getElementById(`${tab}_send`)?.click();
 }
 
 export function submitted(answer) {

@@ -3,6 +3,7 @@
 import { attempt, call, text, toast } from "./api.js";
 
 let known = [];
+let tab = "txt2img";
 
 function element() {
   let dialog = document.getElementById("txt2img_styles_dialog");
@@ -57,7 +58,7 @@ function fill(dialog, prompt, negative) {
 }
 
 const actions = {
-  copy: (dialog) => fill(dialog, ...["prompt", "neg_prompt"].map((name) => document.querySelector(`#txt2img_${name} textarea`).value)),
+  copy: (dialog) => fill(dialog, ...["prompt", "neg_prompt"].map((name) => document.querySelector(`#${tab}_${name} textarea`).value)),
   save: (dialog) => change(dialog, "styles", {
     name: part(dialog, "select").value.trim(), prompt: part(dialog, "prompt").value, negative_prompt: part(dialog, "neg_prompt").value,
   }, "Saved"),
@@ -74,7 +75,7 @@ async function change(dialog, path, body, done) {
     fill(dialog, "", "");
   }
   choose(dialog);
-  document.getElementById("txt2img_reload")?.click();
+  document.getElementById(`${tab}_reload`)?.click();
 }
 
 function list(dialog, styles) {
@@ -82,10 +83,11 @@ function list(dialog, styles) {
   dialog.querySelector("datalist").innerHTML = styles.map((style) => `<option value="${text(style.name)}"></option>`).join("");
 }
 
-export async function editStyles() {
+export async function editStyles(from) {
   const answer = await attempt(() => call("styles"));
   if (!answer) return;
   const dialog = element();
+  tab = from;
   list(dialog, answer.styles);
   choose(dialog);
   dialog.showModal();

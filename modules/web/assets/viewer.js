@@ -1,6 +1,6 @@
 // The full-screen viewer: arrow keys turn the pages, s saves, Escape closes.
 
-import { address, openTab, sendToForm, text } from "./api.js";
+import { address, sendButtons, sendTo, text } from "./api.js";
 
 let pictures = [];
 let index = 0;
@@ -18,7 +18,7 @@ function element() {
       <a class="viewer-button" data-do="save" download>Save</a>
       <button type="button" class="viewer-button" data-do="info">Info</button>
       <button type="button" class="viewer-button" data-do="zoom">Zoom</button>
-      <button type="button" class="viewer-button" data-do="send">Send to txt2img</button>
+      ${sendButtons("", "viewer-button")}
       <button type="button" class="viewer-button" data-do="close" aria-label="Close">Close</button></div>
     <div class="viewer-stage"><img alt=""></div>
     <button type="button" class="viewer-turn before" data-do="before" aria-label="Previous picture">‹</button>
@@ -26,7 +26,9 @@ function element() {
     <pre class="viewer-info" hidden></pre>`;
   dialog.addEventListener("click", (event) => {
     const action = event.target.closest("[data-do]")?.dataset.do;
-    if (action) actions[action]?.(dialog);
+    const place = event.target.closest("[data-send]")?.dataset.send;
+    if (place) send(dialog, place);
+    else if (action) actions[action]?.(dialog);
     else if (event.target.classList.contains("viewer-stage")) dialog.close();
   });
   dialog.addEventListener("close", () => returnTo?.focus?.({ preventScroll: true }));
@@ -48,8 +50,12 @@ const actions = {
   close: (dialog) => dialog.close(),
   zoom: (dialog) => dialog.classList.toggle("full-size"),
   info: (dialog) => { const info = dialog.querySelector(".viewer-info"); info.hidden = !info.hidden; },
-  send: (dialog) => { dialog.close(); sendToForm(pictures[index].infotext); },
 };
+
+function send(dialog, place) {
+  dialog.close();
+  sendTo(place, pictures[index].infotext, address(pictures[index].url));
+}
 
 function turn(dialog, by) {
   index = (index + by + pictures.length) % pictures.length;

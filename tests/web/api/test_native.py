@@ -46,7 +46,8 @@ def test_a_job_is_submitted_followed_and_fetched(client, app) -> None:
 
 @pytest.mark.parametrize("fields, said", [
     ({"widht": 64}, "widht"), ({"width": "wide"}, "width"), ({"width": 65}, "multiple of 8"), ({"steps": 0}, "steps"),
-    ({"seed": 2**64}, "seed"), ({"kind": "img2img"}, "img2img"), ({"sampler": "Eular"}, "Euler"),
+    ({"seed": 2**64}, "seed"), ({"kind": "img3img"}, "img3img"), ({"sampler": "Eular"}, "Euler"),
+    ({"kind": "img2img"}, "pictures to begin from"), ({"init_images": ["0" * 32]}, "Only image to image"),
     ({"settings": {"nothing": 1}}, "nothing"), ({"settings": {"disabled_extensions": []}}, "disabled_extensions"),
     ({"plugins": {"frames": {"width": 99}}}, "frames.width"), ({"plugins": {"none": {}}}, "none"),
     ({"prompt": None}, "prompt"), ({"styles": "a"}, "styles"), ({"guidance_scale": 10**400}, "guidance_scale"),

@@ -408,7 +408,8 @@ def test_lists_have_what_clients_look_for(client, app) -> None:
         "Latent (nearest-exact)"]
     assert get["embeddings"] == {"loaded": {}, "skipped": {}}
     assert get["loras"] == get["hypernetworks"] == []
-    assert get["scripts"] == {"txt2img": ["picture frames"], "img2img": []}
+    assert get["scripts"] == {"txt2img": ["picture frames"],
+                              "img2img": ["picture frames", "outpainting mk2", "poor man's outpainting"]}
     assert [one["label"] for one in get["script-info"][0]["args"]] == ["Enable frames", "Frame width", "Frame colour"]
     assert [(one["name"], one["enabled"]) for one in get["extensions"]] == [("frames", True), ("bad", True)]
     assert get["cmd-flags"]["api_auth"] == "" and get["memory"]["ram"]["total"] == 3
@@ -427,7 +428,7 @@ def test_unloading_reaches_the_engine(client, app) -> None:
 
 
 def test_routes_of_later_versions_are_not_there(client) -> None:
-    for route in ("img2img", "extra-single-image", "interrogate"):
+    for route in ("extra-single-image", "interrogate"):
         assert post(client, {}, route).status_code == 404
 
 

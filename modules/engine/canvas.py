@@ -1,0 +1,118 @@
+"""What image to image works on: pictures and masks brought to size, and results pasted back. PIL only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageColor
+
+from modules.core.errors import InvalidRequest
+from modules.core.request import Request, outpaint_margins, repaints_a_part
+from modules.imaging import masks, outpaint
+from modules.imaging.color import corrected
+from modules.imaging.masks import Box
+from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, RESAMPLERS, RESIZE_AND_FILL, extended, fitted
+
+# What is encoded at its own size has whole cells, and enough of them for an autoencoder.
+SMALLEST = 64
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """One picture to begin from: RGB ``image`` to encode and, where a part is kept, its ``mask`` (L, same size).
+
+    The result is pasted into ``box`` of ``original`` (all of it without) where ``overlay`` is not black; without an
+    overlay it is taken as it is, cut to ``size``.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    mask: Image.Image | None = None
+    original: Image.Image | None = None
+    overlay: Image.Image | None = None
+    box: Box | None = None
+
+    def finished(self, result: Image.Image, match_colors: bool = False) -> Image.Image:
+        """Return what a sampled and decoded picture becomes; its colours are matched to ``image`` first, if wanted."""
+        if match_colors:
+            result = corrected(result, self.image)
+        if self.original is not None and self.overlay is not None:
+            result = masks.pasted(result, self.original, self.overlay, self.box)
+        return result if result.size == self.size else result.crop((0, 0, *self.size))
+
+
+def canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> Canvas:
+    """Return the canvas of a stored picture and mask; a mask of another size is brought to the picture's.
+
+    Raises ``InvalidRequest`` for a mask that leaves nothing to repaint.
+    """
+    image = flattened(picture, request.settings.img2img_background_color)
+    if not repaints_a_part(request):
+        return _whole(request, image)
+    if mask is None:
+        found = Image.new("L", image.size, 0)
+    else:
+        found = masks.mask_of(mask, request.mask_round, request.inpainting_mask_invert)
+        found = RESAMPLERS["Bicubic"].upscale(found, *image.size)
+    if not request.inpaint_full_res:
+        image, found = (fitted(one, request.width, request.height, request.resize_mode) for one in (image, found))
+    image, found = _outpainted(request, image, found)
+    if found.getbbox() is None:
+        raise InvalidRequest("The mask is empty: nothing would be repainted.",
+                             "Paint over what is to change, or invert the mask.")
+    if request.inpaint_mode != "differential":
+        found = masks.blurred(found, request.mask_blur_x, request.mask_blur_y)
+    return _only_masked(request, image, found) if request.inpaint_full_res else _masked(request, image, found)
+
+
+def flattened(picture: Image.Image, background: str) -> Image.Image:
+    """Return ``picture`` as RGB, transparent parts in a colour; raises ``InvalidRequest`` for none (#rrggbb)."""
+    if picture.mode != "RGBA":
+        return picture.convert("RGB")
+    try:
+        below = Image.new("RGBA", picture.size, ImageColor.getrgb(background))
+    except ValueError as error:
+        raise InvalidRequest(f"{background[:40]!r} is not a colour.", "Write #ffffff for white.") from error
+    return Image.alpha_composite(below, picture).convert("RGB")
+
+
+def _whole(request: Request, image: Image.Image) -> Canvas:
+    size = request.width, request.height
+    if request.resize_mode == LATENT_UPSCALE:
+        width, height = (max(SMALLEST, side // 8 * 8) for side in image.size)
+        return Canvas(fitted(image, width, height, JUST_RESIZE), size)
+    return Canvas(fitted(image, *size, request.resize_mode), size)
+
+
+def _outpainted(request: Request, image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.Image]:
+    margins = outpaint_margins(request)
+    if not any(margins):
+        return image, mask
+    if request.outpaint_fill == "edge":
+        grown = extended(image, margins)
+    else:
+        grown = outpaint.noisy_margins(
+            image, margins, request.outpaint_noise_q, request.outpaint_color_variation, request.seed)
+    return grown, outpaint.grown_mask(mask, margins)
+
+
+def _masked(request: Request, image: Image.Image, mask: Image.Image) -> Canvas:
+    """All of the picture is sampled; what lies beyond its size, up to whole cells of the latent, is cut off again."""
+    size = image.size
+    beyond = (0, 0, -size[0] % 8, -size[1] % 8)
+    wider, wider_mask = (extended(one, beyond) if any(beyond) else one for one in (image, mask))
+    overlay = None if request.inpaint_mode == "differential" else masks.doubled(wider_mask)
+    return Canvas(_filled(request, wider, wider_mask), size, wider_mask, wider, overlay)
+
+
+def _only_masked(request: Request, image: Image.Image, mask: Image.Image) -> Canvas:
+    box = masks.region(mask, request.inpaint_full_res_padding, request.width, request.height)
+    part, part_mask = (fitted(one.crop(box), request.width, request.height, RESIZE_AND_FILL) for one in (image, mask))
+    # Where the mask says how much is to change, sampling has seen to it.
+    overlay = mask.point(lambda value: 255 if value else 0) if request.inpaint_mode == "differential" else mask
+    return Canvas(_filled(request, part, part_mask), image.size, part_mask, image, overlay, box)
+
+
+def _filled(request: Request, image: Image.Image, mask: Image.Image) -> Image.Image:
+    """Return the picture to encode; where noise or nothing takes its place, the autoencoder sees no edge either."""
+    return image if request.inpainting_fill == 1 else masks.filled(image, mask)

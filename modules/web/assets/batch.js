@@ -1,0 +1,41 @@
+// <darkroom-batch tab="img2img">: the files of a batch, sent to the server one by one and listed there.
+
+import { attempt, call, text, toast } from "./api.js";
+
+class Batch extends HTMLElement {
+  connectedCallback() {
+    this.innerHTML = `
+      <label class="drop"><input type="file" accept="image/*" multiple aria-label="Choose pictures">
+        <span class="hint"><b>Drop pictures here</b><br>or click to choose them</span></label>
+      <div class="bar-row" hidden><span class="count" aria-live="polite"></span>
+        <button type="button" class="button" data-do="clear">Clear</button></div>
+      <ol class="batch-names"></ol>`;
+    const drop = this.querySelector(".drop");
+    this.querySelector("input").addEventListener("change", ({ target }) => { this.bring([...target.files]); target.value = ""; });
+    drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+    drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); this.bring([...event.dataTransfer.files]); });
+    this.querySelector('[data-do="clear"]').addEventListener("click", async () => this.show(await attempt(() => call("batch/clear", {}))));
+    attempt(() => call("batch")).then((answer) => this.show(answer));
+  }
+
+  async bring(files) {
+    for (const file of files) {
+      try {
+        this.show(await call(`batch?name=${encodeURIComponent(file.name)}`, file, true));
+      } catch (error) {
+        toast(`${file.name} was skipped: ${error.message}`, error.hint);
+      }
+    }
+  }
+
+  show(answer) {
+    if (!answer || !this.isConnected) return;
+    const { names } = answer;
+    this.querySelector(".bar-row").hidden = !names.length;
+    this.querySelector(".count").textContent = `${names.length} picture${names.length === 1 ? "" : "s"}`;
+    this.querySelector(".batch-names").innerHTML = names.map((name) => `<li>${text(name)}</li>`).join("");
+  }
+}
+
+customElements.define("darkroom-batch", Batch);

@@ -1,0 +1,76 @@
+"""What is encoded and what is pasted, without any model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modules.core.errors import InvalidRequest
+from modules.core.request import Request
+from modules.core.settings import Settings
+from modules.engine.canvas import canvas
+from modules.imaging.color import corrected
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def request(**values: Any) -> Request:
+    return Request(**{"kind": "img2img", "width": 64, "height": 64, "init_images": ("0" * 32,), **values})
+
+
+def test_transparency_gets_the_colour_of_the_setting() -> None:
+    settings = Settings(img2img_background_color="#ff8000")
+    whole = canvas(request(settings=settings), Image.new("RGBA", (64, 64)), None)
+    assert whole.image.getcolors() == [(64 * 64, (255, 128, 0))]
+
+
+def test_without_a_mask_the_result_is_taken_as_it_is_or_with_the_colours_of_the_picture() -> None:
+    whole, result = canvas(request(), noise(64, 64), None), noise(64, 64, 1).point(lambda value: value // 3)
+    assert whole.finished(result).tobytes() == result.tobytes()
+    assert whole.finished(result, True).tobytes() == corrected(result, noise(64, 64)).tobytes() != result.tobytes()
+
+
+@pytest.mark.parametrize("mask_size", [(32, 32), (128, 128), (64, 64)])
+def test_a_mask_of_another_size_is_brought_to_that_of_the_picture(mask_size: tuple[int, int]) -> None:
+    mask = Image.new("L", mask_size)
+    mask.paste(255, (0, 0, mask_size[0] // 2, mask_size[1]))
+    found = canvas(request(mask="0" * 32, mask_blur_x=0, mask_blur_y=0), noise(64, 64), mask)
+    assert found.mask is not None
+    values = np.asarray(found.mask)
+    assert (values[:, :28] == 255).all() and (values[:, 36:] == 0).all()
+
+
+def test_an_all_white_mask_repaints_everything_and_a_black_one_is_refused() -> None:
+    wanted, result = request(mask="0" * 32), noise(64, 64, 1)
+    white = canvas(wanted, noise(64, 64), Image.new("L", (64, 64), 255))
+    assert white.finished(result).tobytes() == result.tobytes()
+    with pytest.raises(InvalidRequest, match="empty"):
+        canvas(wanted, noise(64, 64), Image.new("RGB", (64, 64)))
+
+
+def test_only_masked_works_on_the_part_around_the_mask_at_full_size() -> None:
+    mask = Image.new("L", (256, 128))
+    mask.paste(255, (96, 48, 112, 64))
+    part = canvas(request(mask="0" * 32, inpaint_full_res=True, inpaint_full_res_padding=8, mask_blur_x=0,
+                          mask_blur_y=0), noise(256, 128), mask)
+    assert part.box == (88, 40, 120, 72) and part.image.size == (64, 64) and part.size == (256, 128)
+    expected = noise(256, 128).crop(part.box).resize((64, 64), Image.Resampling.LANCZOS)
+    assert part.image.tobytes() == expected.tobytes()
+    result = part.finished(Image.new("RGB", (64, 64), (1, 2, 3)))
+    assert result.crop((96, 48, 112, 64)).getcolors() == [(256, (1, 2, 3))]
+
+
+def test_differential_diffusion_keeps_shades_of_the_mask_and_does_not_mix_the_result() -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(100, (16, 16, 48, 48))
+    for only in (False, True):
+        found = canvas(request(mask="0" * 32, inpaint_mode="differential", inpaint_full_res=only,
+                               inpaint_full_res_padding=0), noise(64, 64), mask)
+        assert found.mask is not None and found.mask.getextrema()[1] == 100
+        result = found.finished(Image.new("RGB", (64, 64), (9, 9, 9)))
+        assert result.getpixel((30, 30)) == (9, 9, 9)
