@@ -55,13 +55,16 @@ def routes(app: Any) -> APIRouter:
 
 
 def _batch(app: Any, inputs: Inputs) -> APIRouter:
-    """The files of img2img's batch, kept in its form; every route answers their names in order."""
+    """The files of img2img's batch, kept in its form; every route answers their names in order.
+
+    What is no picture is left out, and ``skipped`` says why: one broken file of many is not a failed request.
+    """
     routes = APIRouter(prefix="/batch")
 
     def files(request: Request) -> list[dict[str, str]]:
         return list(app.forms.load(owner_of(request), "img2img").get("batch") or ())
 
-    def kept(request: Request, batch: list[dict[str, str]]) -> Any:
+    def kept(request: Request, batch: list[dict[str, str]]) -> dict[str, Any]:
         app.forms.merge(owner_of(request), "img2img", {"batch": batch})
         return {"names": [one["name"] for one in batch]}
 
@@ -72,7 +75,11 @@ def _batch(app: Any, inputs: Inputs) -> APIRouter:
     @routes.post("")
     def add(request: Request, name: str,
             picture: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> Any:
-        return kept(request, [*files(request), asdict(brought(name[:200], picture, inputs))])
+        try:
+            source = brought(name[:200], picture, inputs)
+        except InvalidRequest as error:
+            return kept(request, files(request)) | {"skipped": {"message": error.message, "hint": error.hint}}
+        return kept(request, [*files(request), asdict(source)])
 
     @routes.post("/clear")
     def clear(request: Request) -> Any:

@@ -162,6 +162,7 @@ def test_the_same_mask_is_there_after_a_reload_and_in_another_tab(editor, open_e
     editor.do("undo")
     assert np.array_equal(editor.stored(), mask) and editor.form()["mask"] == key
     other = open_editors("image", "inpaint")
+    other.page.wait_for_function("[...document.querySelectorAll('darkroom-editor')].every(({ picture }) => picture)")
     assert [one["picture"] for one in other.sizes()] == [[400, 300]] * 2
 
 

@@ -55,6 +55,12 @@ def expected(root: Path) -> list[bytes]:
     return made(Engine(library_of(root), Models(10**9), Placement()), PAIR)
 
 
+def same(images: list[bytes], others: list[bytes]) -> bool:
+    """Return whether pictures agree within rounding: kernels round by how their operands lie in memory."""
+    return len(images) == len(others) and max(
+        difference(*pair).abs().max() for pair in zip(images, others, strict=True)) <= 1
+
+
 def path(root: Path, name: str) -> str:
     return str(root / f"models/Stable-diffusion/{name}.safetensors")
 
@@ -73,10 +79,10 @@ def test_pictures_are_the_same_within_any_budget(root: Path, expected: list[byte
     for size, keep in ((10**9, True), (10**9, False), (tight, True)):
         device = FakeDevice(size)
         engine = Engine(library_of(root), Models(10**9, device.accelerator(keep=keep)), Placement())
-        assert made(engine, PAIR) == expected
+        assert same(made(engine, PAIR), expected)
         assert device.peak <= size
         first = device.copied
-        assert made(engine, PAIR) == expected
+        assert same(made(engine, PAIR), expected)
         assert (device.copied == first) is (size == 10**9 and keep), "what fits stays"
         assert keep or device.used == 0
         engine.unload()
@@ -90,7 +96,7 @@ def test_work_that_does_not_fit_goes_row_by_row_and_in_tiles_then_fails_clearly(
     device = FakeDevice(10**9)
     # What the plan believes is far too much, so the device itself says when it is full.
     engine = Engine(library_of(root), Models(10**9, Accelerator(10**9, device.copy, lambda: 10**9)), Placement())
-    assert made(engine, PAIR) == expected
+    assert same(made(engine, PAIR), expected)
     device.size = sizes["unet"] + 1000
     cost = {"row": 400, "decode": device.size - sizes["vae"] + 1}
     call, decode, rows, tiles = StableDiffusion1.call, StableDiffusion1.decode, [], []
@@ -107,14 +113,13 @@ def test_work_that_does_not_fit_goes_row_by_row_and_in_tiles_then_fails_clearly(
 
     monkeypatch.setattr(StableDiffusion1, "call", costly_call)
     monkeypatch.setattr(StableDiffusion1, "decode", costly_decode)
-    near = made(engine, PAIR)
+    assert same(made(engine, PAIR), expected)
     assert rows == [1] * 8 and tiles == [False, True] * 2
-    assert max(difference(*pair).abs().max() for pair in zip(near, expected, strict=True)) <= 1
     cost["row"] = 1001
     with pytest.raises(OutOfMemory, match=r"sampling: 64x64, 2 at once"):
         made(engine, PAIR)
     cost["row"] = 100
-    assert made(engine, PAIR) == expected
+    assert same(made(engine, PAIR), expected)
 
 
 def difference(one: bytes, other: bytes) -> torch.Tensor:
@@ -193,4 +198,4 @@ def test_eight_bits_make_the_picture_of_a_checkpoint_rounded_to_them(root: Path,
     save_file(rounded, path(tmp_path, "rounded"))
     plain = made(Engine(library_of(tmp_path), Models(10**9), Placement()))
     request = dataclasses.replace(SMALL, model="a", settings=Settings(fp8_storage="Enable"))
-    assert made(Engine(library_of(root), Models(10**9), Placement()), request) == plain
+    assert same(made(Engine(library_of(root), Models(10**9), Placement()), request), plain)

@@ -21,11 +21,9 @@ class Batch extends HTMLElement {
 
   async bring(files) {
     for (const file of files) {
-      try {
-        this.show(await call(`batch?name=${encodeURIComponent(file.name)}`, file, true));
-      } catch (error) {
-        toast(`${file.name} was skipped: ${error.message}`, error.hint);
-      }
+      const answer = await attempt(() => call(`batch?name=${encodeURIComponent(file.name)}`, file, true));
+      this.show(answer);
+      if (answer?.skipped) toast(`${file.name} was skipped: ${answer.skipped.message}`, answer.skipped.hint);
     }
   }
 
