@@ -199,7 +199,8 @@ def _texts(root: Path) -> Iterator[Path]:
             hidden = path.name.startswith((".", "venv")) and path.name not in (".ci", ".github")
             if path.name not in SKIPPED_FOLDERS and not hidden:
                 yield from _texts(path)
-        elif path.is_file() and path.suffix in TEXT_SUFFIXES and path.stat().st_size < 1_000_000:
+        # In a second work tree of git `.git` is a file.
+        elif path.name != ".git" and path.is_file() and path.suffix in TEXT_SUFFIXES and path.stat().st_size < 1_000_000:
             yield path
 
 

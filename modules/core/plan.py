@@ -56,16 +56,35 @@ class Bridge:
 
 
 @dataclass(frozen=True)
+class SoftBlend:
+    """How the kept part of a picture gives way gradually (AUTOMATIC1111's soft inpainting), all numbers at least 0.
+
+    While sampling, a cell that the mask repaints by ``m`` takes ``m ** (sigma ** bias * preservation)`` of what is
+    sampled; ``boost`` (at least 1) is the power at which the lengths of both latents are averaged. Of the result is
+    shown what differs: half of it where latents are ``threshold`` apart, more abruptly the higher ``contrast``;
+    ``influence`` (0 to 1) is how much the mask matters beside the difference.
+    """
+
+    bias: float = 1.0
+    preservation: float = 0.5
+    boost: float = 4.0
+    influence: float = 0.0
+    threshold: float = 0.5
+    contrast: float = 2.0
+
+
+@dataclass(frozen=True)
 class Start:
     """How a pass begins from given pictures: ``strength`` (0 to 1) is how far up the schedule.
 
     With ``exact`` all its steps lie below, otherwise the pass has only that share of them. Their noise is multiplied
-    by ``noise``.
+    by ``noise``. With ``soft`` the mask is blended softly.
     """
 
     strength: float
     exact: bool = False
     noise: float = 1.0
+    soft: SoftBlend | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import Image, ImageColor
+import numpy as np
+from PIL import Image, ImageColor, ImageFilter
 
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request, outpaint_margins, repaints_a_part
@@ -15,6 +16,8 @@ from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, RESAMPLERS, RESI
 
 # What is encoded at its own size has whole cells, and enough of them for an autoencoder.
 SMALLEST = 64
+# Takes the steps from cell to cell out of what soft inpainting shows, in pixels.
+SMOOTHING = 4
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,31 @@ class Canvas:
     overlay: Image.Image | None = None
     box: Box | None = None
 
-    def finished(self, result: Image.Image, match_colors: bool = False) -> Image.Image:
-        """Return what a sampled and decoded picture becomes; its colours are matched to ``image`` first, if wanted."""
+    def finished(
+        self, result: Image.Image, match_colors: bool = False, opacity: np.ndarray | None = None
+    ) -> Image.Image:
+        """Return what a sampled and decoded picture becomes; its colours are matched to ``image`` first, if wanted.
+
+        ``opacity`` (0..1, [height, width] of the latent) takes the place of ``overlay``.
+        """
         if match_colors:
             result = corrected(result, self.image)
-        if self.original is not None and self.overlay is not None:
-            result = masks.pasted(result, self.original, self.overlay, self.box)
+        overlay = self.overlay if opacity is None else self._laid_out(opacity)
+        if self.original is not None and overlay is not None:
+            result = masks.pasted(result, self.original, overlay, self.box)
         return result if result.size == self.size else result.crop((0, 0, *self.size))
+
+    def _laid_out(self, opacity: np.ndarray) -> Image.Image:
+        """Return ``opacity`` as a mask of ``original``: smooth, and black outside of ``box``."""
+        assert self.original is not None
+        cells = Image.fromarray(np.rint(opacity * 255).astype(np.uint8))
+        mask = cells.resize(self.image.size, Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(SMOOTHING))
+        if self.box is None:
+            return mask
+        left, top, right, bottom = self.box
+        whole = Image.new("L", self.original.size)
+        whole.paste(mask.resize((right - left, bottom - top), Image.Resampling.LANCZOS), self.box)
+        return whole
 
 
 def canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> Canvas:

@@ -113,7 +113,8 @@ class Engine:
         for index, (picture, latent) in enumerate(zip(work.pictures, latents.split(1), strict=True)):
             image = pictures.decode(self._bench.loader, reached.loaded, latent)
             if work.canvases:
-                image = work.canvases[index].finished(image, match_colors)
+                opacity = reached.opacity[index] if complete and len(reached.opacity) else None
+                image = work.canvases[index].finished(image, match_colors, opacity)
             finished = pictures.finished(work, picture, image, complete=complete)
             made.append(hooks.on_image(work.active, finished, work.plan))
             work.watch.picture(made[-1])

@@ -53,7 +53,7 @@ def begun(loader: Loader, work: Work, pass_: Pass, loaded: Loaded, noise: torch.
     assert pass_.start is not None
     work.watch.phase("Encoding")
     latents = _encoded(loader, work, pass_, loaded).to(noise)
-    keep, fill = _keep(work, latents), work.plan.request.inpainting_fill
+    keep, fill = _keep(work, latents, pass_.start.soft is not None), work.plan.request.inpainting_fill
     if keep is not None and fill in (LATENT_NOISE, LATENT_NOTHING):
         latents = latents * keep + noise * (1 - keep) * (fill == LATENT_NOISE)
     return Begun(latents, noise * pass_.start.noise, keep)
@@ -83,9 +83,9 @@ def _encoded(loader: Loader, work: Work, pass_: Pass, loaded: Loaded) -> torch.T
     return torch.cat([torch.nn.functional.interpolate(one, size=size, mode="bilinear") for one in latents])
 
 
-def _keep(work: Work, latents: torch.Tensor) -> torch.Tensor | None:
+def _keep(work: Work, latents: torch.Tensor, soft: bool) -> torch.Tensor | None:
     request, (height, width) = work.plan.request, latents.shape[-2:]
-    rounded = request.mask_round and request.inpaint_mode != "differential"
+    rounded = request.mask_round and request.inpaint_mode != "differential" and not soft
     found = [masks.latent_mask(one.mask, width, height, rounded) for one in work.canvases if one.mask is not None]
     return 1 - torch.from_numpy(np.stack(found)[:, None]).to(latents) if found else None
 

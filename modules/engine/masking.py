@@ -13,6 +13,8 @@ from modules.sampling.samplers import Denoised
 from modules.sampling.spaces import Space
 
 Denoise = Callable[[torch.Tensor, float], Denoised]
+Mix = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""Of what is sampled, the picture, where it is kept and the noise level: what takes the place of the first two."""
 
 
 def blend(ours: torch.Tensor, theirs: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -20,21 +22,26 @@ def blend(ours: torch.Tensor, theirs: torch.Tensor, keep: torch.Tensor) -> torch
     return ours * (1 - keep) + theirs * keep
 
 
-def after_guidance(denoise: Denoise, kept: Begun) -> Denoise:
+def at_any_level(ours: torch.Tensor, theirs: torch.Tensor, keep: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Return ``blend``, whatever the noise level."""
+    return blend(ours, theirs, keep)
+
+
+def after_guidance(denoise: Denoise, kept: Begun, mix: Mix = at_any_level) -> Denoise:
     """Put the clean picture into every estimate (Avrahami et al. 2022, Blended Latent Diffusion), as A1111 does."""
     def masked(x: torch.Tensor, sigma: float) -> Denoised:
         denoised = denoise(x, sigma)
-        return dataclasses.replace(denoised, x0=blend(denoised.x0, kept.latents, _keep(kept)))
+        return dataclasses.replace(denoised, x0=mix(denoised.x0, kept.latents, _keep(kept), sigma))
     return masked
 
 
-def before_model(denoise: Denoise, kept: Begun, space: Space) -> Denoise:
+def before_model(denoise: Denoise, kept: Begun, space: Space, mix: Mix = at_any_level) -> Denoise:
     """Show the model the noisy picture where it is kept; what it predicts is the noise of the sampler's own ``x``.
 
     As latent-diffusion's DDIM does (``img_orig``, Rombach et al. 2022), with the noise that the picture began with.
     """
     def masked(x: torch.Tensor, sigma: float) -> Denoised:
-        seen = blend(x, _noisy(kept, space, sigma), _keep(kept))
+        seen = mix(x, _noisy(kept, space, sigma), _keep(kept), sigma)
         denoised = denoise(seen, sigma)
         moved = x - seen
         uncond = None if denoised.uncond is None else denoised.uncond + moved

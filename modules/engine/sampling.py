@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from modules.core.errors import InvalidRequest
 from modules.core.plan import Pass, Segment
-from modules.engine import bridges, images, masking
+from modules.engine import bridges, images, masking, soft_inpainting
 from modules.engine.bridges import Beginning
 from modules.engine.conditioning import PicturePrompts, picture_prompts
 from modules.engine.denoiser import Denoiser, Prompted
@@ -31,10 +33,14 @@ from modules.sampling.spaces import Space
 
 @dataclass
 class Reached:
-    """How far a batch is: the model in use and its latest estimate, for pictures that are interrupted."""
+    """How far a batch is: the model in use and its latest estimate, for pictures that are interrupted.
+
+    ``opacity`` is how much of each finished picture is shown, cell by cell, where soft inpainting decides that.
+    """
 
     loaded: Loaded | None = None
     last: torch.Tensor | None = None
+    opacity: Sequence[np.ndarray] = ()
 
 
 class BatchSampling:
@@ -79,6 +85,7 @@ class PassSampling:
         self._reached = reached
         self._sampler = find_sampler(self._pass.sampler)[0]
         self._settings = work.plan.request.settings
+        self._soft = self._pass.start.soft if self._pass.start else None
 
     def run(self, begin: Beginning | None) -> torch.Tensor:
         """Return the latents that the pass makes: from noise alone, from what ``begin`` returns or given pictures."""
@@ -93,9 +100,16 @@ class PassSampling:
         del loaded
         denoise = hooks.wrap_denoise(self._work.active, self._watched(relay, begun, run), self._work.plan)
         x = self._sampler.sample(denoise, x, run.sigmas, noise=step_noise, space=run.space, **run.options)
-        made = x * run.end_scale
-        keeps = begun and begun.keep is not None and self._work.plan.request.inpaint_mode == "masked"
-        return masking.blend(made, begun.latents, begun.keep) if begun and keeps else made
+        return self._kept(x * run.end_scale, begun)
+
+    def _kept(self, made: torch.Tensor, begun: Begun | None) -> torch.Tensor:
+        """Return the latents with the picture where it is kept; soft inpainting decides pixel by pixel instead."""
+        if begun is None or begun.keep is None or self._work.plan.request.inpaint_mode == "differential":
+            return made
+        if self._soft is None:
+            return masking.blend(made, begun.latents, begun.keep)
+        self._reached.opacity = soft_inpainting.opacity(begun.latents, made, begun.keep, self._soft)
+        return made
 
     def _prepared(self, space: Space) -> Run:
         pass_, steps = self._pass, self._pass.steps
@@ -130,9 +144,10 @@ class PassSampling:
             return self._reporting(relay, relay, calls)
         if self._work.plan.request.inpaint_mode == "differential":
             return self._reporting(masking.differential(relay, begun, run.space, run.sigmas), relay, calls)
+        mix = soft_inpainting.mix(self._soft) if self._soft else masking.at_any_level
         if run.sampler.kind == "timesteps":
-            return masking.before_model(self._reporting(relay, relay, calls), begun, run.space)
-        return self._reporting(masking.after_guidance(relay, begun), relay, calls)
+            return masking.before_model(self._reporting(relay, relay, calls), begun, run.space, mix)
+        return self._reporting(masking.after_guidance(relay, begun, mix), relay, calls)
 
     def _load(self, segment: Segment) -> Loaded:
         """Return the segment's model with its patches in force; the one in use before may leave memory for it."""

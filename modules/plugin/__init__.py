@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modules.core.errors import DarkroomError, InvalidModel, InvalidRequest, NotFound
 from modules.core.guidance import Guidance, Mimicry, Perturbation, Projection, Thresholding, ZeroStar
-from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment, Start
+from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment, SoftBlend, Start
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.core.settings import Settings
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture", "Guidance",
     "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass",
-    "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Segment", "Settings", "Start", "StepState",
-    "Tag", "Thresholding", "Upscaler", "WeightDelta", "ZeroStar", "low_rank", "param",
+    "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Segment", "Settings", "SoftBlend", "Start",
+    "StepState", "Tag", "Thresholding", "Upscaler", "WeightDelta", "ZeroStar", "low_rank", "param",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.
