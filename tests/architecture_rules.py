@@ -195,12 +195,13 @@ def text_complaints(root: Path) -> list[str]:
 
 def _texts(root: Path) -> Iterator[Path]:
     for path in sorted(root.iterdir()):
+        if path.name == ".git":  # a file, in a second work tree
+            continue
         if path.is_dir():
             hidden = path.name.startswith((".", "venv")) and path.name not in (".ci", ".github")
             if path.name not in SKIPPED_FOLDERS and not hidden:
                 yield from _texts(path)
-        # In a second work tree of git `.git` is a file.
-        elif path.name != ".git" and path.is_file() and path.suffix in TEXT_SUFFIXES and path.stat().st_size < 1_000_000:
+        elif path.is_file() and path.suffix in TEXT_SUFFIXES and path.stat().st_size < 1_000_000:
             yield path
 
 
