@@ -109,9 +109,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything decided for a request; ``parameters`` are the infotext entries that all pictures share."""
+    """Everything decided for a request; ``parameters`` are the infotext entries that all pictures share.
+
+    ``warnings`` are what the user should know, said with the result.
+    """
 
     request: Request
     pictures: tuple[Picture, ...]
     passes: tuple[Pass, ...]
     parameters: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

@@ -90,7 +90,7 @@ class Engine:
                 continue
             count += len(made)
         hooks.on_result(active, plan)
-        return Result(count, made, unclaimed_tags(plan, active), not stopped)
+        return Result(count, made, (*unclaimed_tags(plan, active), *plan.warnings), not stopped)
 
     def _batch(self, work: Work) -> tuple[FinishedPicture, ...]:
         sampling = BatchSampling(self._bench, work)

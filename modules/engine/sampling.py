@@ -18,7 +18,6 @@ from modules.engine.exhaustion import is_out_of_memory, out_of_memory
 from modules.engine.images import Begun
 from modules.engine.loader import Loaded
 from modules.engine.masking import Denoise
-from modules.engine.planner import network_tags
 from modules.engine.segments import Relay, Share, share_of_calls, share_of_timesteps
 from modules.engine.work import Bench, Work
 from modules.families.base import Conditioning, ModelInput
@@ -206,7 +205,7 @@ class PassSampling:
         ]
 
     def _encoded(self, loaded: Loaded, prompts: list[PicturePrompts]) -> dict[tuple[str, bool], Conditioning]:
-        key = network_tags(self._work.said(self._pass)[0])
+        key = patches.wording(loaded.model.applied)
         found: dict[tuple[str, bool], Conditioning] = {}
         for negative in (False, True):
             texts = [text for item in prompts for text, said_negative in item.said() if said_negative == negative]

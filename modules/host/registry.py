@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +11,11 @@ from typing import Any
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.host.discover import Found
-from modules.plugin.hooks import Active
+from modules.plugin import Asked, Plugin, Route, Variant
+from modules.plugin.hooks import Active, named
 from modules.plugin.params import read_params
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,37 @@ class Host:
         """Return why plugins could not be loaded, by id."""
         return {item.id: item.error for item in self.found if item.error}
 
+    def words(self, variant: Variant | None) -> Mapping[str, int]:
+        """Return the words that plugins give a number of tokens; what a plugin cannot tell is left out."""
+        found: dict[str, int] = {}
+        for plugin in self.plugins():
+            try:
+                found |= plugin.words(variant)
+            except Exception:
+                logger.exception("The extension %r failed in words.", plugin.id)
+        return found
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return what plugins answer over HTTP; a failure of one names it."""
+        found: list[Route] = []
+        for plugin in self.plugins():
+            try:
+                found.extend(named_route(plugin, route) for route in plugin.routes())
+            except Exception:
+                logger.exception("The extension %r failed in routes.", plugin.id)
+        return tuple(found)
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Return the plugins that are loaded, in order."""
+        return tuple(item.plugin for item in self.found if item.plugin is not None)
+
     def close(self) -> None:
         """Tell every plugin that the process ends."""
-        for item in self.found:
-            if item.plugin is not None:
-                item.plugin.on_close()
+        for plugin in self.plugins():
+            try:
+                plugin.on_close()
+            except Exception:
+                logger.exception("The extension %r failed in on_close.", plugin.id)
 
     def _require(self, plugin_id: str) -> Any:
         for item in self.found:
@@ -49,3 +80,11 @@ class Host:
                 reason = item.error or "it is turned off"
                 raise InvalidRequest(f"The extension {plugin_id!r} cannot be used: {reason}.")
         raise InvalidRequest(f"There is no extension {plugin_id!r}.")
+
+
+def named_route(plugin: Plugin, route: Route) -> Route:
+    """Return ``route`` whose failures name ``plugin``."""
+    def answer(asked: Asked) -> Any:
+        with named(plugin, f"the route {route.path}"):
+            return route.answer(asked)
+    return dataclasses.replace(route, answer=answer)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modules.core.errors import InvalidModel, NotFound
-from modules.library.pickle_format import Inert, inert_globals, read_legacy, read_zip
+from modules.library.pickle_format import (
+    Inert,
+    inert_globals,
+    read_legacy,
+    read_legacy_object,
+    read_zip,
+    read_zip_object,
+)
 from modules.library.safetensors_format import looks_like_safetensors, read_safetensors
 from modules.library.tensors import TensorInfo
 
-__all__ = ["Component", "Header", "Inert", "TensorInfo", "inert_globals", "read_header"]
+__all__ = ["Component", "Header", "Inert", "TensorInfo", "inert_globals", "read_header", "read_outline"]
 
 SAFETENSORS, PICKLE, LEGACY_PICKLE, DIFFUSERS = "safetensors", "pickle", "legacy_pickle", "diffusers"
 MODEL_INDEX = "model_index.json"
@@ -63,8 +71,28 @@ def read_header(path: str | Path) -> Header:
     Raises ``NotFound`` when there is no such file, and ``InvalidModel`` saying what is wrong with it.
     """
     path = Path(path)
-    try:
+    with _explained(path):
         return _read_folder(path) if path.is_dir() else _read_file(path)
+
+
+def read_outline(path: str | Path) -> Any:
+    """Return what a file holds as plain data, each tensor as its ``TensorInfo``, without reading one.
+
+    A pickle's object comes as it was saved, with all its numbers and texts; safetensors as names to ``TensorInfo``.
+    Errors as ``read_header``.
+    """
+    path = Path(path)
+    with _explained(path):
+        header = _read_file(path)
+        if header.layout == SAFETENSORS:
+            return dict(header.tensors)
+        return read_zip_object(path) if header.layout == PICKLE else read_legacy_object(path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise NotFound(f"{path.name} does not exist any more.", "Refresh the list of models.") from error
     except PermissionError as error:

@@ -124,8 +124,16 @@ class _BoundedFile:
 def read_zip(path: Path) -> dict[str, TensorInfo]:
     """Return the tensors by name of a file that ``torch.save`` wrote as a zip archive (torch 1.6 and later).
 
-    A ``state_dict`` inside is unwrapped. Raises ``InvalidModel`` where the archive is damaged or truncated, names
-    anything but tensors and ``inert_globals``, or a tensor does not fit its storage.
+    A ``state_dict`` inside is unwrapped. Errors as ``read_zip_object``.
+    """
+    return _state_dict(read_zip_object(path))
+
+
+def read_zip_object(path: Path) -> Any:
+    """Return the object of a zip archive of ``torch.save``: plain data, ``TensorInfo`` and ``Inert``.
+
+    Raises ``InvalidModel`` where the archive is damaged or truncated, names anything but tensors and
+    ``inert_globals``, or a tensor does not fit its storage.
     """
     with path.open("rb") as file:
         try:
@@ -136,7 +144,12 @@ def read_zip(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_legacy(path: Path) -> dict[str, TensorInfo]:
-    """Return the tensors by name of a file that torch before 1.6 wrote; errors as ``read_zip``.
+    """Return the tensors by name of a file that torch before 1.6 wrote; errors as ``read_zip_object``."""
+    return _state_dict(read_legacy_object(path))
+
+
+def read_legacy_object(path: Path) -> Any:
+    """Return the object of a file that torch before 1.6 wrote, as ``read_zip_object``.
 
     Four pickles follow each other: a magic number, the protocol, system facts, and the object.
     """
@@ -147,10 +160,10 @@ def read_legacy(path: Path) -> dict[str, TensorInfo]:
             raise InvalidModel(f"{path.name} is a pickle but no torch checkpoint.", _UNSAFE)
         for _ in range(2):
             _load(bounded, path.name)
-        return _state_dict(_load(bounded, path.name))
+        return _load(bounded, path.name)
 
 
-def _read_archive(archive: zipfile.ZipFile, file_name: str) -> dict[str, TensorInfo]:
+def _read_archive(archive: zipfile.ZipFile, file_name: str) -> Any:
     entries = {info.filename: info for info in archive.infolist()}
     index = next((name for name in entries if name.endswith("data.pkl") and name.count("/") <= 1), None)
     if index is None:
@@ -170,7 +183,7 @@ def _read_archive(archive: zipfile.ZipFile, file_name: str) -> dict[str, TensorI
             raise InvalidModel(f"{file_name} is truncated: storage {storage.key[:40]!r} should have {expected:,} bytes "
                                f"and has {found:,}.", _DOWNLOAD_AGAIN)
 
-    return _state_dict(_load(_BoundedFile(io.BytesIO(archive.read(index))), file_name, check))
+    return _load(_BoundedFile(io.BytesIO(archive.read(index))), file_name, check)
 
 
 def _load(file: _BoundedFile, file_name: str, check: Callable[[_Storage], None] = lambda storage: None) -> Any:

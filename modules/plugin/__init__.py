@@ -2,8 +2,9 @@
 
 An extension is a folder with ``plugin.py`` that defines one subclass of ``Plugin``. Its methods are listed below in
 the order in which they happen; each returns its argument changed, or None for "unchanged". They run in the engine's
-process, except ``expand`` and what is declared as data, which the page's process reads: keep imports of torch and
-other large libraries inside the methods that need them. An exception fails the job and names the plugin.
+process, except ``expand``, ``words``, ``routes`` and what is declared as data, which the page's process reads: keep
+imports of torch and other large libraries inside the methods that need them. An exception fails the job and names
+the plugin.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment, So
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.core.settings import Settings
-from modules.families.base import ModelInput
+from modules.families.base import ModelInput, Variant
 from modules.imaging.resize import Upscaler
+from modules.library.headers import read_outline
+from modules.plugin.files import model_variant, read_tensors
 from modules.plugin.params import NoParams, ParamInfo, param
+from modules.plugin.routes import Asked, Route
 from modules.prompts.tags import Tag
+from modules.prompts.tags import extract as extract_tags
 from modules.sampling.samplers import Denoised
 
 if TYPE_CHECKING:
@@ -34,10 +39,11 @@ if TYPE_CHECKING:
     Denoise = Callable[[torch.Tensor, float], Denoised]
 
 __all__ = [
-    "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture", "Guidance",
-    "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound", "ParamInfo", "Pass",
-    "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Segment", "Settings", "SoftBlend", "Start",
-    "StepState", "Tag", "Thresholding", "Upscaler", "WeightDelta", "ZeroStar", "low_rank", "param",
+    "Asked", "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
+    "Guidance", "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound",
+    "ParamInfo", "Pass", "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Route", "Segment",
+    "Settings", "SoftBlend", "Start", "StepState", "Tag", "Thresholding", "Upscaler", "Variant", "WeightDelta",
+    "ZeroStar", "extract_tags", "low_rank", "model_variant", "param", "read_outline", "read_tensors",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.
@@ -84,6 +90,17 @@ class Plugin:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+
+    def words(self, variant: Variant | None) -> Mapping[str, int]:
+        """Return words of a prompt that stand for more than their tokens, and how many: for the token counter.
+
+        ``variant`` is what the chosen checkpoint is, None where there is none.
+        """
+        return {}
+
+    def routes(self) -> Sequence[Route]:
+        """Return what the plugin answers over HTTP."""
+        return ()
 
     def expand(self, request: Request, params: Any) -> Sequence[Request] | None:
         """Turn one request into several, before they are queued."""

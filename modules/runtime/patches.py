@@ -105,6 +105,14 @@ def apply(model: Patchable, patches: Sequence[Patch]) -> None:
     model.applied = replace(model.applied, patches=wanted, hooks=hooks)
 
 
+def wording(applied: Applied) -> tuple[tuple[str, str, str, float], ...]:
+    """Return what of ``applied`` changes how a text is encoded, as plain values that are equal where the effect is."""
+    deltas = ((patch.component, patch.name, patch.key, patch.scale) for patch in _of(applied.patches, WeightDelta)
+              if patch.component.startswith("text_encoder"))
+    words = ((patch.component, patch.word, patch.key, patch.scale) for patch in _of(applied.patches, Embedding))
+    return (*deltas, *words)
+
+
 def undo(model: Patchable) -> None:
     """Put every original parameter of ``model`` back."""
     for (component, name), original in model.applied.originals.items():

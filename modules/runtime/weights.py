@@ -65,10 +65,27 @@ def _map_safetensors(path: Path) -> dict[str, Callable[[str], torch.Tensor]]:
     return dict.fromkeys(handle.keys(), handle.get_tensor)
 
 
+def read_object(path: str | Path, inert: Mapping[str, type] = MappingProxyType({})) -> Any:
+    """Return all that a file holds: the object that was pickled, or safetensors' names to tensors.
+
+    Read, checked and refused as by ``open_weights``.
+    """
+    path = Path(path)
+    try:
+        return _unpickled(path, inert) if _is_pickle(path) else dict(Weights(_map_safetensors(path)))
+    except FileNotFoundError:
+        raise InvalidModel(f"{path.name} is no longer there.", "Refresh the list of models.") from None
+
+
 def _load_pickle(path: Path, inert: Mapping[str, type]) -> dict[str, Callable[[str], torch.Tensor]]:
+    tensors = _tensors(_unpickled(path, inert))
+    return dict.fromkeys(tensors, tensors.__getitem__)
+
+
+def _unpickled(path: Path, inert: Mapping[str, type]) -> Any:
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in inert.items()]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise InvalidModel(
             f"{path.name} holds more than weights and was not loaded: {_refused(error)}.",
@@ -76,8 +93,6 @@ def _load_pickle(path: Path, inert: Mapping[str, type]) -> dict[str, Callable[[s
         ) from error
     except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise InvalidModel(f"{path.name} is damaged: {_first_line(error)}", "Download it again.") from error
-    tensors = _tensors(loaded)
-    return dict.fromkeys(tensors, tensors.__getitem__)
 
 
 def _tensors(loaded: object) -> dict[str, torch.Tensor]:

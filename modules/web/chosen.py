@@ -8,7 +8,7 @@ from typing import Any
 
 from modules.core.errors import DarkroomError
 from modules.families import detect
-from modules.families.base import Vocabulary
+from modules.families.base import Variant, Vocabulary
 from modules.families.clip_tokenizer import clip_tokenizer
 from modules.library.headers import read_header
 from modules.prompts.chunks import CHUNK_SIZE
@@ -18,11 +18,12 @@ USUAL_SIZE = 512
 
 @dataclass(frozen=True)
 class Chosen:
-    """A checkpoint's native side in pixels, its vocabulary, and whether it edits pictures by instruction."""
+    """A checkpoint's native side in pixels, its vocabulary, whether it edits pictures by instruction, what it is."""
 
     size: int
     vocabulary: Vocabulary
     edits: bool = False
+    variant: Variant | None = None
 
 
 def chosen(app: Any) -> Chosen:
@@ -41,7 +42,7 @@ def _known(path: str, mtime: float) -> Chosen:
     """Return what the header at ``path`` tells; ``mtime`` makes a replaced file be read anew."""
     header = read_header(path)
     family, variant = detect(header)
-    return Chosen(variant.default_size, family.vocabulary(header), variant.takes == "edit")
+    return Chosen(variant.default_size, family.vocabulary(header), variant.takes == "edit", variant)
 
 
 def usual() -> Chosen:

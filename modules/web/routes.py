@@ -199,9 +199,11 @@ def _tool_routes(app: Any) -> APIRouter:
     @routes.post("/tokens")
     def tokens(texts: Annotated[dict[str, str], Body()]) -> Any:
         backtrack = app.settings.get().comma_padding_backtrack
-        vocabulary = chosen(app).vocabulary
+        model = chosen(app)
+        words = app.host.words(model.variant)
         return {
-            name: count_tokens(text[:MAX_PROMPT_CHARACTERS], vocabulary, backtrack) for name, text in texts.items()
+            name: count_tokens(text[:MAX_PROMPT_CHARACTERS], model.vocabulary, backtrack, words)
+            for name, text in texts.items()
         }
 
     @routes.post("/pnginfo")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from modules.web.api import docs, internal, native, sdapi
+from modules.web.api import docs, internal, native, plugin_routes, sdapi
 
 if TYPE_CHECKING:
     from modules.launcher.flags import Flags
@@ -20,4 +20,9 @@ def add_api(site: FastAPI, app: Any, flags: Flags) -> None:
     site.include_router(docs.router())
     site.include_router(native.router(app))
     site.include_router(internal.router(app))
-    site.include_router(sdapi.router(app) if flags.api or flags.nowebui else sdapi.closed())
+    opened = flags.api or flags.nowebui
+    # The core's addresses come first, so that no extension takes one over; its defaults for lists come last.
+    site.include_router(sdapi.router(app) if opened else sdapi.closed())
+    site.include_router(plugin_routes.router(app, closed="" if opened else sdapi.PREFIX))
+    if opened:
+        site.include_router(sdapi.defaults())

@@ -41,9 +41,16 @@ NOTHING = {"model": None}
 def router(app: Any) -> APIRouter:
     """Return all routes of ``/sdapi/v1`` for ``app``."""
     routes = APIRouter(prefix=PREFIX, tags=list(TAGS), strict_content_type=False)
-    for part in (_making(app), _running(app), _options(app), _models(app), _samplers(), _nothing_yet(), _scripts(app),
+    for part in (_making(app), _running(app), _options(app), _models(app), _samplers(), _scripts(app),
                  _machine(app)):
         routes.include_router(part)
+    return routes
+
+
+def defaults() -> APIRouter:
+    """Return the lists that are empty where no extension answers for them."""
+    routes = APIRouter(prefix=PREFIX, tags=list(TAGS), strict_content_type=False)
+    routes.include_router(_nothing_yet())
     return routes
 
 
@@ -287,7 +294,7 @@ def sampler_options(sampler: Sampler) -> dict[str, str]:
 
 
 def _nothing_yet() -> APIRouter:
-    """Lists of kinds of models that have no use in this version; clients ask for them all the same."""
+    """Lists of kinds of models that nothing here knows of; clients ask for them all the same."""
     routes = _part()
 
     @routes.get("/hypernetworks")
@@ -295,12 +302,12 @@ def _nothing_yet() -> APIRouter:
     @routes.get("/realesrgan-models")
     @routes.get("/loras")
     def none() -> list[models.NamedItem]:
-        """There are none in this version."""
+        """There are none."""
         return []
 
     @routes.get("/embeddings")
     def embeddings() -> models.EmbeddingsAnswer:
-        """There are none in this version."""
+        """There are none."""
         return models.EmbeddingsAnswer(loaded={}, skipped={})
 
     return routes
