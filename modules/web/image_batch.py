@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from modules.core.errors import DarkroomError, Forbidden, InvalidRequest
 from modules.core.request import Request
+from modules.core.settings import Settings
 from modules.launcher.access import host, is_loopback
 from modules.library.images import read_image_info
 from modules.library.infotext import parse
@@ -30,6 +32,8 @@ FIELDS: Form = (
           placeholder="Folder on the server; empty: the files above"),
     Field("batch_mask_dir", "Inpaint batch mask directory", "text", "", "img2img_batch_inpaint_mask_dir",
           placeholder="Masks named as their pictures, or one for all; empty: no masks"),
+    Field("batch_output_dir", "Output directory", "text", "", "img2img_batch_output_dir",
+          placeholder="Folder among img2img's results, files named as their pictures; empty: as usual"),
     Field("batch_properties", "Parameters to take from each picture's infotext", "choices", (),
           "img2img_batch_png_info_props", choices=tuple(PROPERTIES), strict=True),
 )
@@ -83,17 +87,43 @@ def sources(values: Mapping[str, Any], app: Any) -> Found:
     return found
 
 
-def requests(base: Request, found: Found, properties: Sequence[str]) -> list[Request]:
-    """Return a request for each picture: ``base`` with that picture, and what its infotext sets of ``properties``."""
-    return [_request(base, source, properties) for source in found.sources]
+def requests(base: Request, found: Found, properties: Sequence[str], output: str = "") -> list[Request]:
+    """Return a request for each picture: ``base`` with that picture, and what its infotext sets of ``properties``.
+
+    With ``output``, a folder below that of img2img's results, pictures are saved there under their sources' names.
+    """
+    folder = output_folder(output)
+    return [_request(base, source, properties, folder) for source in found.sources]
 
 
-def _request(base: Request, source: Source, properties: Sequence[str]) -> Request:
+def output_folder(text: str) -> str:
+    """Return the folder that ``text`` names, relative to that of img2img's results; empty for the usual one.
+
+    Raises ``InvalidRequest`` for one that may lie elsewhere, so that no form can write outside the results.
+    """
+    text = text.strip()
+    if Path(text).is_absolute() or PureWindowsPath(text).anchor or ".." in re.split(r"[/\\]", text):
+        raise InvalidRequest(f"Output directory: {text} is not below the folder of img2img's results.",
+                             "Give a name like portraits or trip/day 1.")
+    return text
+
+
+def _named(settings: Settings, folder: str, name: str) -> Settings:
+    """Return ``settings`` that save to ``folder`` under the name of the file that was begun from."""
+    # Brackets would be read as patterns.
+    plain = [re.sub(r"[\[\]]", "_", part) for part in (folder, Path(name).stem)]
+    return dataclasses.replace(settings, samples_save=True, save_to_dirs=True, directories_filename_pattern=plain[0],
+                               samples_filename_pattern=f"{plain[1]}-[number]")
+
+
+def _request(base: Request, source: Source, properties: Sequence[str], folder: str) -> Request:
     wanted = {field for name in properties for field in PROPERTIES.get(name, ())}
     pasted = to_request_fields(parse(source.infotext)).fields if source.infotext else {}
     changes = {name: value for name, value in pasted.items() if name in wanted}
     for name in ("prompt", "negative_prompt"):  # added to those of the form, as in A1111
         changes[name] = " ".join(filter(None, (getattr(base, name), changes.get(name, ""))))
+    if folder:
+        changes["settings"] = _named(base.settings, folder, source.name)
     return dataclasses.replace(base, init_images=(source.image,), mask=source.mask, **changes)
 
 

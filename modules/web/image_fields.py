@@ -39,7 +39,8 @@ FIELDS: Form = (
     Field("inpaint_full_res_padding", "Only masked padding, pixels", "slider", 32, "img2img_inpaint_full_res_padding",
           "inpaint_full_res_padding", 0, 256, 4),
     Field("inpaint_mode", "Shades of the mask", "radio", "masked", "img2img_inpaint_mode", "inpaint_mode",
-          choices=("masked", "differential"), labels=("Blend", "Differential diffusion"), strict=True),
+          choices=("masked", "differential"), labels=("Blend", "Differential diffusion"), strict=True,
+          help="Where the mask is grey: both pictures blended, or changed for fewer of the steps."),
     Field("outpaint_enable", "Outpainting", "checkbox", False, "img2img_outpaint-checkbox"),
     Field("outpaint_left", "Left", "slider", 0, "img2img_outpaint_left", "outpaint_left", 0, 1024, 8),
     Field("outpaint_right", "Right", "slider", 0, "img2img_outpaint_right", "outpaint_right", 0, 1024, 8),
@@ -102,9 +103,11 @@ def known(key: Any, inputs: Inputs) -> str:
     return str(key)
 
 
-def fitting(side: float) -> int:
-    """Return the multiple of 8 below ``side`` that the form's sliders can show."""
-    return max(MIN_SIDE, min(MAX_SIDE, int(side) // 8 * 8))
+def fitting(width: int, height: int) -> dict[str, int]:
+    """Return the size for a picture that the form's sliders can show: multiples of 8, in its proportions if it can."""
+    factor = min(max(1.0, MIN_SIDE / min(width, height)), MAX_SIDE / max(width, height))
+    sides = {"width": width, "height": height}
+    return {name: max(MIN_SIDE, min(MAX_SIDE, int(side * factor) // 8 * 8)) for name, side in sides.items()}
 
 
 def scaled(width: int, height: int, scale: float) -> dict[str, int]:

@@ -275,6 +275,23 @@ def test_two_fingers_move_and_zoom_and_leave_no_paint(open_editors) -> None:
     assert min(heights) >= 44
 
 
+def test_a_pens_pressure_is_the_brushs_size_and_its_other_end_erases(editor) -> None:
+    def pen(start, end, force, button="left", buttons=1):
+        (x, y), (to_x, to_y) = editor.at(*start), editor.at(*end)
+        session = editor.page.context.new_cdp_session(editor.page)
+        for kind, place in (("mousePressed", (x, y)), ("mouseMoved", (to_x, to_y)), ("mouseReleased", (to_x, to_y))):
+            session.send("Input.dispatchMouseEvent", {
+                "type": kind, "x": place[0], "y": place[1], "button": button, "buttons": buttons, "force": force,
+                "pointerType": "pen", "clickCount": 1})
+    pen((100, 100), (200, 100), 0.5)
+    mask = editor.stored()
+    assert mask[100, 150] == 255 and 17 <= (mask[:, 150] > 127).sum() <= 23
+    pen((100, 200), (200, 200), 1.0)
+    assert 37 <= (editor.stored()[:, 150] > 127)[150:].sum() <= 43
+    pen((140, 100), (160, 100), 1.0, "right", 2)
+    assert editor.stored()[100, 150] == 0
+
+
 def test_full_screen_and_back_keeps_the_paint(editor) -> None:
     editor.draw(START, END)
     small = editor.page.locator(".editor-stage").bounding_box()

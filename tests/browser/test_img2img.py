@@ -2,6 +2,7 @@ import io
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page, expect
 
 from modules.core.job import Job
@@ -106,6 +107,25 @@ def test_a_painted_mask_is_used_and_survives_a_reload(open_page, site) -> None:
     assert generated(page, site).mask == request.mask
 
 
+def test_a_mask_survives_a_failure_and_another_tab(open_page, site) -> None:
+    page = opened(open_page(), "Inpaint")
+    painted(page, "Inpaint")
+    page.fill(PROMPT, "impossible")
+    page.click("#img2img_generate")
+    expect(page.locator("#img2img_results_panel .failure")).to_contain_text("3 GiB are needed")
+    stage = page.locator("#img2maskimg .editor-stage")
+    page.mouse.move(0, 0)
+    seen, key = stage.screenshot(), site.app.forms.load("", "img2img")["mask"]
+    page.get_by_role("tab", name="txt2img").click()
+    page.get_by_role("tab", name="img2img").click()
+    expect(page.locator("#img2maskimg .editor-size")).to_contain_text("96×64")
+    page.wait_for_timeout(500)
+    page.mouse.move(0, 0)
+    assert stage.screenshot() == seen
+    page.fill(PROMPT, "possible")
+    assert generated(page, site).mask == key
+
+
 @pytest.mark.parametrize("mode", ["Sketch", "Inpaint sketch"])
 def test_paint_becomes_part_of_the_picture(open_page, site, mode) -> None:
     page = opened(open_page(), mode)
@@ -151,11 +171,43 @@ def test_a_batch_makes_a_picture_from_each_file_and_names_the_broken(open_page, 
     expect(page.locator("#img2img_results_panel .failure")).to_contain_text("no picture in the batch")
 
 
+def test_a_batch_of_a_folder_takes_masks_and_prompts_and_saves_where_it_is_told(open_page, site, tmp_path) -> None:
+    folders = {name: tmp_path / name for name in ("in", "masks")}
+    for folder in folders.values():
+        folder.mkdir()
+    for name, colour in (("one", "red"), ("two", "blue")):
+        carried = PngInfo()
+        carried.add_text("parameters", f"{name} wren\nSteps: 9, Sampler: Euler, CFG scale: 3, Seed: 5")
+        Image.new("RGB", (96, 64), colour).save(folders["in"] / f"{name}.png", pnginfo=carried)
+        Image.new("L", (96, 64), 255).save(folders["masks"] / f"{name}.png")
+    (folders["in"] / "broken.png").write_bytes(b"no picture")
+    page = open_page()
+    page.get_by_role("tab", name="img2img").click()
+    page.wait_for_timeout(500)
+    page.locator("#mode_img2img label", has_text="Batch").click()
+    page.fill("#img2img_batch_input_dir textarea, #img2img_batch_input_dir input", str(folders["in"]))
+    page.fill("#img2img_batch_inpaint_mask_dir textarea, #img2img_batch_inpaint_mask_dir input", str(folders["masks"]))
+    page.fill("#img2img_batch_output_dir textarea, #img2img_batch_output_dir input", "wrens")
+    page.click("#img2img_batch_png_info_props input")
+    page.get_by_role("option", name="Prompt", exact=True).click()
+    page.keyboard.press("Escape")
+    page.fill(number("steps"), "1")
+    job = made(page, site)
+    expect(page.locator("#img2img_results_panel .warnings")).to_contain_text("broken.png was skipped")
+    parts = [command.request for command in site.engine.commands if hasattr(command, "request")][-2:]
+    assert len(job.images) == 2 and [part.prompt for part in parts] == ["one wren", "two wren"]
+    assert [part.steps for part in parts] == [1, 1] and all(part.mask for part in parts)
+    assert [(part.settings.directories_filename_pattern, part.settings.samples_filename_pattern) for part in parts] == [
+        ("wrens", "one-[number]"), ("wrens", "two-[number]")]
+
+
 def test_outpainting_and_the_scale_are_asked_for(open_page, site) -> None:
     page = opened(open_page())
     page.locator("#img2img_size_by label", has_text="Resize by").click()
     expect(page.locator("#img2img_width")).to_be_hidden()
+    expect(page.locator("darkroom-scaled")).to_have_text("From 96×64 to 96×64")
     page.fill(number("scale"), "2")
+    expect(page.locator("darkroom-scaled")).to_have_text("From 96×64 to 192×128")
     page.check("#img2img_outpaint-checkbox input")
     page.fill(number("outpaint_left"), "64")
     request = generated(page, site)

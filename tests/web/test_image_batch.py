@@ -1,5 +1,6 @@
 import dataclasses
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from PIL import Image
@@ -8,6 +9,8 @@ from PIL.PngImagePlugin import PngInfo
 from modules.core.errors import Forbidden, InvalidRequest
 from modules.core.request import Request
 from modules.library.inputs import Inputs
+from modules.library.outputs import Outputs, Target
+from modules.library.patterns import Facts
 from modules.web.form import restored
 from modules.web.image_batch import Found, Source, brought, requests, sources
 from modules.web.tabs import img2img
@@ -98,6 +101,23 @@ def test_a_batch_is_one_job_with_a_part_for_each_picture(app, folder) -> None:
     parts = [command.request for command in app.engine.commands if hasattr(command, "request")]
     assert [part.init_images for part in parts] == [(one["image"],) for one in batch]
     assert [part.negative_prompt for part in parts] == ["fog", ""]
+
+
+def test_an_output_directory_is_below_the_results_with_files_named_as_their_pictures(app) -> None:
+    found = Found((Source("a[x].png", "1"), Source("b.jpg", "2")))
+    made = requests(BASE, found, (), " trip/day [1] ")
+    facts, outputs = Facts(seed=1, now=datetime.now(UTC)), Outputs(app.folders)
+    paths = [outputs.save(Image.new("RGB", (8, 8)), "", Target(facts, "img2img"), one.settings)
+             for one in (*made, made[0])]
+    below = app.folders.outputs / "img2img-images" / "trip" / "day _1_"
+    assert paths == [below / f"{name}.png" for name in ("a_x_-00000", "b-00000", "a_x_-00001")]
+    assert requests(BASE, found, (), "")[0].settings == BASE.settings
+
+
+@pytest.mark.parametrize("text", ["/tmp", "../elsewhere", "a/../../b", "C:\\pictures", "\\\\host\\share", "a\\..\\.."])
+def test_an_output_directory_elsewhere_is_refused(text) -> None:
+    with pytest.raises(InvalidRequest, match="Output directory"):
+        requests(BASE, Found((Source("a.png", "1"),)), (), text)
 
 
 def test_one_bad_part_leaves_nothing_queued(app) -> None:

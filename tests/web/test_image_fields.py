@@ -63,5 +63,7 @@ def test_what_is_gone_is_not_recalled(inputs, stored) -> None:
 
 
 def test_sizes_are_multiples_of_8() -> None:
-    assert [fitting(side) for side in (1, 517, 99999)] == [64, 512, 2048]
+    for picture, expected in (((517, 300), (512, 296)), ((4096, 3072), (2048, 1536)), ((32, 40), (64, 80)),
+                              ((1, 1), (64, 64)), ((9999, 1), (2048, 64))):
+        assert fitting(*picture) == dict(zip(("width", "height"), expected, strict=True))
     assert scaled(500, 333, 1.5) == {"width": 744, "height": 496}

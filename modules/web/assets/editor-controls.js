@@ -60,7 +60,7 @@ function sliders(mode) {
   const color = mode === "inpaint" ? "" : `<label title="Colour of the brush">Colour<input type="color" data-value="color"></label>`;
   const mask = mode === "inpaint" ? `<label title="Colour in which the mask is shown">Mask<input type="color" data-value="tint"></label>${
     range("show", "Shown", 0.1, 1, 0.05)}` : "";
-  return color + range("size", "Size", 0, 11, 0.05) + range("softness", "Softness", 0, 1, 0.05)
+  return color + range("size", "Size", 0, 11, 0.05, "Size of the brush ([ and ], Shift+wheel)") + range("softness", "Softness", 0, 1, 0.05)
     + range("opacity", "Opacity", 0.05, 1, 0.05) + mask;
 }
 
@@ -70,8 +70,8 @@ function button(name) {
     <svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[name]}"/></svg></button>`;
 }
 
-function range(name, label, least, most, step) {
-  return `<label>${label}<input type="range" data-value="${name}" min="${least}" max="${most}" step="${step}"><output></output></label>`;
+function range(name, label, least, most, step, title = "") {
+  return `<label title="${title}">${label}<input type="range" data-value="${name}" min="${least}" max="${most}" step="${step}"><output></output></label>`;
 }
 
 function number(name, label) {

@@ -330,6 +330,7 @@ class Editor extends HTMLElement {
     this.classList.toggle("filled", Boolean(picture));
     if (!picture) this.part(".editor-size").textContent = "";
     if (!same) { this.last = null; this.fit(); }
+    if (this.field === "init_image") document.dispatchEvent(new CustomEvent("darkroom:picture", { detail: this.size() }));
   }
 
   showLayer(paint, id) {

@@ -9,6 +9,7 @@ import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
 import "./queue.js";
 import { generate, interrupt, openGenerator, session, skip, submitted } from "./results.js";
+import { scaled } from "./scaled.js";
 import { editStyles } from "./styles.js";
 import { viewing } from "./viewer.js";
 
@@ -23,6 +24,7 @@ window.darkroom = {
   refresh: () => { session.panel?.fail(null); session.panel?.refresh(); },
   infotext: () => session.panel?.current()?.infotext || "",
   pasted,
+  scaled,
   seed,
   answered,
 };

@@ -67,7 +67,7 @@ def sent_picture(body: Mapping[str, str], app: Any) -> dict[str, Any]:
     if body.get("mode") in MODES:
         values["mode"] = body["mode"]
     if app.settings.get().send_size:
-        values |= {"width": fitting(picture.width), "height": fitting(picture.height)}
+        values |= fitting(picture.width, picture.height)
     return values
 
 
@@ -77,7 +77,9 @@ def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job
         return cast(Job, app.submit(request(fields, values, app), owner=owner))
     found = image_batch.sources(values, app)
     base = dataclasses.replace(read(fields, values, app.settings.get()), kind=TAB)
-    parts = [sized(one, values, app) for one in image_batch.requests(base, found, values.get("batch_properties") or ())]
+    made = image_batch.requests(base, found, values.get("batch_properties") or (),
+                                str(values.get("batch_output_dir") or ""))
+    parts = [sized(one, values, app) for one in made]
     return cast(Job, app.submit_batch(parts, owner=owner, warnings=found.problems))
 
 
@@ -117,13 +119,14 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         if not key:
             return [gr.skip(), gr.skip()]
         picture = inputs.get(key)
-        return [fitting(picture.width), fitting(picture.height)]
+        return list(fitting(picture.width, picture.height).values())
 
     click = quietly(controls.buttons["img2img_detect_image_size_btn"].click, size,
                     outputs=[controls["width"], controls["height"]])
     quietly(click.then, store, inputs=controls.inputs())
     listen([page.load, tab.select], lambda: gr.update(visible=chosen(app).edits),
            outputs=controls["image_cfg_scale"])
+    quietly(controls["scale"].change, inputs=controls["scale"], js="scale => window.darkroom.scaled(scale)")
 
 
 def _pictures(controls: Controls) -> None:
@@ -155,6 +158,8 @@ def _settings(controls: Controls) -> None:
         layout.build_sides(controls, TAB)
         with gr.Column(elem_id="img2img_column_scale", scale=4, min_width=180):
             controls.show("scale")
+            with gr.Column(elem_classes=["only", *(f"in-{mode}" for mode in EDITORS)]):
+                markup('<darkroom-scaled></darkroom-scaled>', elem_id="img2img_scale_resolution_preview")
         layout.build_batch(controls, TAB)
     with gr.Row():
         controls.show("cfg_scale", min_width=180)

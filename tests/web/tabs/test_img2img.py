@@ -80,5 +80,10 @@ def test_a_sent_picture_brings_its_size_where_settings_say_so(app) -> None:
     body = {"init_image": picture(app, (500, 90)), "mode": "inpaint"}
     expected = {"init_image": body["init_image"], "mask": "", "sketch": "", "mode": "inpaint"}
     assert img2img.sent_picture(body, app) == expected | {"width": 496, "height": 88}
+    body["init_image"] = picture(app, (4096, 3072))
+    assert [img2img.sent_picture(body, app)[side] for side in ("width", "height")] == [2048, 1536]
+    body["init_image"] = picture(app, (30, 60))
+    assert [img2img.sent_picture(body, app)[side] for side in ("width", "height")] == [64, 128]
+    expected["init_image"] = body["init_image"]
     app.settings.update({"send_size": False})
     assert img2img.sent_picture(body, app) == expected
