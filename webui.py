@@ -24,11 +24,15 @@ def main(arguments):
 
 
 def run(call):
-    """Serve, make pictures or run the tests."""
+    """Serve, make pictures, run the tests, or see to extensions."""
     from modules.launcher import commands, testing
 
     if call.command == commands.TEST:
         return testing.run(ROOT, call.rest)
+    if call.command in commands.ON_EXTENSIONS:
+        from modules.launcher import extensions
+
+        return extensions.carry_out(ROOT, call.flags, call.command, call.word, call.yes)
     if call.command in commands.MAKING:
         from modules.app.command_line import txt2img
 

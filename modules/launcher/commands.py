@@ -22,14 +22,23 @@ from modules.launcher.foreign_flags import add_foreign_flags, explain
 
 SERVE, TXT2IMG, IMG2IMG, TEST = "serve", "txt2img", "img2img", "test"
 MAKING = (TXT2IMG, IMG2IMG)
-COMMANDS = (SERVE, *MAKING, TEST)
+NEW_EXTENSION, INSTALL_EXTENSION, UPDATE_EXTENSION = "new-extension", "install-extension", "update-extension"
+ON_EXTENSIONS = (NEW_EXTENSION, INSTALL_EXTENSION, UPDATE_EXTENSION)
+COMMANDS = (SERVE, *MAKING, TEST, *ON_EXTENSIONS)
 
 _SUMMARY = {
-    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, test (see `webui.py txt2img --help`).",
+    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, test, new-extension, install-extension, "
+           "update-extension (see `webui.py txt2img --help`).",
     TXT2IMG: "Make pictures without a server.",
     IMG2IMG: "Make pictures from pictures without a server.",
     TEST: "Install what the tests need and run them; further words go to pytest.",
+    NEW_EXTENSION: "Begin an extension: a folder with a working plugin.py, and its test.",
+    INSTALL_EXTENSION: "Install an extension from a git address or an archive, after showing what it asks for.",
+    UPDATE_EXTENSION: "Bring an installed extension to what its address has now.",
 }
+_WORD = {NEW_EXTENSION: ("NAME", "its name: lower-case letters, digits, underscores"),
+         INSTALL_EXTENSION: ("ADDRESS", "git address or archive (path or https); @COMMIT or @SHA256 pins it"),
+         UPDATE_EXTENSION: ("NAME", "its name")}
 _DEFAULTS = Request()
 
 
@@ -95,13 +104,18 @@ class Txt2ImgArguments:
 
 @dataclass(frozen=True)
 class Invocation:
-    """One start of the program. ``rest`` goes to pytest; ``warnings`` are lines to show once."""
+    """One start of the program. ``rest`` goes to pytest; ``warnings`` are lines to show once.
+
+    ``word`` is what a command on extensions is about, ``yes`` that it asks nothing.
+    """
 
     command: str
     flags: Flags
     txt2img: Txt2ImgArguments | None = None
     rest: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    word: str = ""
+    yes: bool = False
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ,
@@ -127,6 +141,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ,
     flags = flags_from(values)
     if command in MAKING:
         return Invocation(command, flags, txt2img=_arguments(command, values), warnings=warnings)
+    if command in ON_EXTENSIONS:
+        return Invocation(command, flags, warnings=warnings, word=values.word, yes=values.yes)
     flags = dataclasses.replace(flags, accounts=read_accounts(flags))
     check_exposure(flags)
     return Invocation(command, flags, warnings=warnings)
@@ -155,7 +171,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(command: str) -> argparse.ArgumentParser:
     name = "webui.py" if command == SERVE else f"webui.py {command}"
-    needed = {TXT2IMG: "--prompt TEXT ", IMG2IMG: "--image PATH --prompt TEXT "}
+    needed = {TXT2IMG: "--prompt TEXT ", IMG2IMG: "--image PATH --prompt TEXT ",
+              **{each: f"{word} " for each, (word, _) in _WORD.items()}}
     usage = f"{name} {needed.get(command, '')}[argument ...]"
     parser = _Parser(prog=name, usage=usage, description=_SUMMARY[command], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=__version__)
@@ -165,6 +182,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
         _add_fields(parser.add_argument_group("hires fix"), _HIRES)
     if command == IMG2IMG:
         _add_sources(parser.add_argument_group("picture to begin from"))
+    if command in ON_EXTENSIONS:
+        parser.add_argument("word", metavar=_WORD[command][0], help=_WORD[command][1])
+        parser.add_argument("--yes", action="store_true", help="show what it asks for and go on")
     add_flags(parser)
     add_foreign_flags(parser)
     return parser

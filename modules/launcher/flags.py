@@ -84,6 +84,9 @@ class Flags:
     api_auth: str = flag("", ACCESS, "accounts; the same as --gradio-auth", metavar="USER:PASSWORD,...", secret=True)
     freeze_settings: bool = flag(False, ACCESS, "lock all settings", aliases=("--freeze",))
 
+    enable_insecure_extension_access: bool = flag(
+        False, ACCESS, "extensions may be installed although others reach the program")
+
     disable_extra_extensions: bool = flag(False, PAGE, "run only the extensions that come with the program",
                                           aliases=("--safe",))
     disable_all_extensions: bool = flag(False, PAGE, "run no extensions")

@@ -50,7 +50,7 @@ REASONS: Mapping[str, str] = {
         --bsrgan-models-path V --realesrgan-models-path V --dat-models-path V --clip-models-path V
         --ldsr-models-path V --scunet-models-path V --swinir-models-path V --lyco-dir-backcompat V --deepdanbooru
         --textual-inversion-templates-dir V --localizations-dir V --locale V --styles-file V
-        --always-batch-cond-uncond --text-encoder-dir V --enable-insecure-extension-access --administrator
+        --always-batch-cond-uncond --text-encoder-dir V --administrator
         --extensions-dir V --dump-sysinfo --test-server --nunchaku --bnb --onnxruntime-gpu --adv-samplers --adv-xyz
         --fps V --model-ref V --forge-ref-a1111-home V --forge-ref-comfy-home V --forge-ref-comfy-yaml V --secrets V
         --enso --experimental --ignore --new --test --docs --disable V --quick --reset --optional""",

@@ -1,0 +1,150 @@
+"""Extensions from the command line: begin one, install one from an address, bring one up to date."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from modules.core.errors import DarkroomError, Forbidden, InvalidRequest, NotFound
+from modules.launcher import extension_template, pip
+from modules.launcher.access import host, is_loopback
+from modules.launcher.extension_source import NAME, REQUIREMENTS, Offer, Source, examine, fetch, parse_source
+from modules.launcher.flags import Flags
+from modules.launcher.packages import CONSTRAINTS, Step
+from modules.launcher.terminal import say
+
+RECORD = ".darkroom-source.json"
+LOG = "pip-extensions.log"
+
+Ask = Callable[[Offer], bool]
+Run = Callable[[Step, Path], None]
+
+
+def begin(root: Path, flags: Flags, name: str) -> Path:
+    """Write a working extension called ``name`` with its test, and return its folder.
+
+    Raises ``InvalidRequest`` where the name is none or taken.
+    """
+    if not NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise InvalidRequest(f"{name[:100]!r} cannot be an extension's name.",
+                             "Use lower-case letters, digits and underscores, a letter first.")
+    folder, test = places(root, flags) / name, root / "tests" / "extensions" / name / "test_plugin.py"
+    if folder.exists() or test.exists():
+        raise InvalidRequest(f"{folder if folder.exists() else test} exists already.", "Choose another name.")
+    for path, text in ((folder / "plugin.py", extension_template.plugin(name)),
+                       (test, extension_template.test(name, folder))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return folder
+
+
+def places(root: Path, flags: Flags) -> Path:
+    """Return the folder that extensions are installed in."""
+    return (Path(flags.data_dir).expanduser().absolute() if flags.data_dir else root) / "extensions"
+
+
+def install(root: Path, flags: Flags, address: str, ask: Ask, run: Run = pip.run) -> Offer | None:
+    """Install the extension at ``address``; ``ask`` sees what it is and asks for, and may decline (None).
+
+    Packages are installed under the program's own constraints, so none of its versions changes. Nothing is in the
+    folder of extensions before everything has succeeded. Raises ``Forbidden`` where others can reach the program.
+    """
+    check_allowed(flags)
+    source = parse_source(address)
+    return _put(root, flags, source, ask, run, "")
+
+
+def update(root: Path, flags: Flags, name: str, ask: Ask, run: Run = pip.run) -> Offer | None:
+    """Bring the extension ``name`` to what its address has now; None where that is so already, or it was declined."""
+    check_allowed(flags)
+    folder = places(root, flags) / name
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        address, revision = str(record["address"]), str(record["revision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotFound(f"{name!r} was not installed from an address.", "Extensions of your own are yours to change.") \
+            from None
+    return _put(root, flags, Source(address), lambda offer: offer.revision != revision and ask(offer), run, name)
+
+
+def check_allowed(flags: Flags) -> None:
+    """Raise ``Forbidden`` where others can reach the program and nobody said that they may bring code."""
+    if flags.enable_insecure_extension_access or not (flags.share or not is_loopback(host(flags))):
+        return
+    raise Forbidden("Extensions are code, and with --listen, --share or --server-name others reach the program.",
+                    "Leave those out, or add --enable-insecure-extension-access.")
+
+
+def _put(root: Path, flags: Flags, source: Source, ask: Ask, run: Run, replaced: str) -> Offer | None:
+    directory = places(root, flags)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as work:
+        fetched = Path(work, "fetched")
+        fetched.mkdir()
+        offer = examine(fetched, fetch(source, fetched))
+        target = directory / offer.id
+        if replaced and offer.id != replaced:
+            raise DarkroomError(f"{source.address} is now the extension {offer.id!r}, not {replaced!r}.")
+        if not replaced and (target.exists() or (root / "extensions" / offer.id).exists()):
+            raise InvalidRequest(f"There is an extension {offer.id!r} already.",
+                                 f"`webui.py update-extension {offer.id}` renews it.")
+        if not ask(offer):
+            return None
+        if offer.packages:
+            run(Step(f"Installing what {offer.name} asks for",
+                     ("pip", "install", "-c", str(root / CONSTRAINTS), "-r", str(fetched / REQUIREMENTS))),
+                directory / LOG)
+        record = {"address": source.address, "revision": offer.revision}
+        (fetched / RECORD).write_text(json.dumps(record), "utf-8")
+        _swap(fetched, target, Path(work, "before"))
+    return offer
+
+
+def _swap(new: Path, target: Path, before: Path) -> None:
+    """Put ``new`` in the place of ``target``, which comes back where that fails."""
+    if target.exists():
+        shutil.move(target, before)
+    try:
+        shutil.move(new, target)
+    except OSError:
+        if before.exists():
+            shutil.move(before, target)
+        raise
+
+
+def show(offer: Offer) -> None:
+    """Say what an extension is and what it asks for."""
+    say(f"{offer.name} {offer.version} ({offer.id}): {offer.description}")
+    say(f"  revision  {offer.revision}")
+    say(f"  packages  {', '.join(offer.packages) or 'none'}")
+    say("  It is code that can do whatever you can. Install it only if you trust where it comes from.")
+
+
+def confirm(offer: Offer) -> bool:
+    """Show ``offer`` and return whether the answer at the terminal is yes."""
+    show(offer)
+    try:
+        return input("Install it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def confirmed(offer: Offer) -> bool:
+    """Show ``offer`` and return True: ``--yes`` was given."""
+    show(offer)
+    return True
+
+
+def carry_out(root: Path, flags: Flags, command: str, word: str, yes: bool) -> int:
+    """Do what one of the commands below says; returns the exit status."""
+    if command == "new-extension":
+        say(f"Written: {begin(root, flags, word)}. Try it: python webui.py test tests/extensions/{word}")
+        return 0
+    act = install if command == "install-extension" else update
+    offer = act(root, flags, word, confirmed if yes else confirm)
+    say("Nothing was changed." if offer is None else f"{offer.name} runs from the next start on.")
+    return 0
