@@ -11,7 +11,7 @@ from typing import Any
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.host.discover import Found
-from modules.plugin import Asked, Plugin, Route, Variant
+from modules.plugin import Asked, PageTab, Plugin, Route, Variant
 from modules.plugin.hooks import Active, named
 from modules.plugin.params import read_params
 
@@ -58,6 +58,16 @@ class Host:
                 found.extend(named_route(plugin, route) for route in plugin.routes())
             except Exception:
                 logger.exception("The extension %r failed in routes.", plugin.id)
+        return tuple(found)
+
+    def tabs(self) -> tuple[tuple[str, PageTab], ...]:
+        """Return the tabs that plugins add to the page, each with an id of its own; a failing plugin adds none."""
+        found: list[tuple[str, PageTab]] = []
+        for plugin in self.plugins():
+            try:
+                found.extend((f"{plugin.id}_{number}", tab) for number, tab in enumerate(plugin.tabs()))
+            except Exception:
+                logger.exception("The extension %r failed in tabs.", plugin.id)
         return tuple(found)
 
     def plugins(self) -> tuple[Plugin, ...]:

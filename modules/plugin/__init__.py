@@ -2,9 +2,9 @@
 
 An extension is a folder with ``plugin.py`` that defines one subclass of ``Plugin``. Its methods are listed below in
 the order in which they happen; each returns its argument changed, or None for "unchanged". They run in the engine's
-process, except ``expand``, ``words``, ``routes`` and what is declared as data, which the page's process reads: keep
-imports of torch and other large libraries inside the methods that need them. An exception fails the job and names
-the plugin.
+process, except ``expand``, ``words``, ``routes``, ``tabs`` and what is declared as data, which the page's process
+reads: keep imports of torch and other large libraries inside the methods that need them. An exception fails the job
+and names the plugin.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modules.imaging.resize import Upscaler
 from modules.library.headers import read_outline
 from modules.plugin.files import model_variant, read_tensors
 from modules.plugin.params import NoParams, ParamInfo, param
-from modules.plugin.routes import Asked, Route
+from modules.plugin.routes import Asked, PageTab, Route
 from modules.prompts.tags import Tag
 from modules.prompts.tags import extract as extract_tags
 from modules.sampling.samplers import Denoised
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked", "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
     "Guidance", "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound",
-    "ParamInfo", "Pass", "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Route", "Segment",
-    "Settings", "SoftBlend", "Start", "StepState", "Tag", "Thresholding", "Upscaler", "Variant", "WeightDelta",
-    "ZeroStar", "extract_tags", "low_rank", "model_variant", "param", "read_outline", "read_tensors",
+    "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Route",
+    "Segment", "Settings", "SoftBlend", "Start", "StepState", "Tag", "Thresholding", "Upscaler", "Variant",
+    "WeightDelta", "ZeroStar", "extract_tags", "low_rank", "model_variant", "param", "read_outline", "read_tensors",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.
@@ -100,6 +100,10 @@ class Plugin:
 
     def routes(self) -> Sequence[Route]:
         """Return what the plugin answers over HTTP."""
+        return ()
+
+    def tabs(self) -> Sequence[PageTab]:
+        """Return the tabs that the plugin adds to the page."""
         return ()
 
     def expand(self, request: Request, params: Any) -> Sequence[Request] | None:

@@ -1,4 +1,4 @@
-"""What a plugin answers over HTTP, declared without a web framework."""
+"""What a plugin adds to the page and answers over HTTP, declared without a web framework."""
 
 from __future__ import annotations
 
@@ -25,3 +25,15 @@ class Route:
     path: str
     answer: Callable[[Asked], Any]
     method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
+
+
+@dataclass(frozen=True)
+class PageTab:
+    """A tab of the page: its label, its HTML, and a script, a JavaScript module that runs once the page is there.
+
+    The script asks the plugin's routes for what changes; addresses in it are relative to the page's.
+    """
+
+    label: str
+    html: str
+    script: str = ""

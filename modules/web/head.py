@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 _FOREIGN = re.compile(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', re.DOTALL)
@@ -12,15 +13,24 @@ ICON = ("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0
         "height='32' rx='7' fill='%23121010'/%3E%3Ccircle cx='16' cy='16' r='8' fill='%23dd4f33'/%3E%3C/svg%3E")
 
 
-def head(version: str, theme: str | None) -> str:
-    """Return what is put into the document's head; addresses are relative to its base."""
+def head(version: str, theme: str | None, scripts: Sequence[str] = ()) -> str:
+    """Return what is put into the document's head; addresses are relative to its base.
+
+    ``scripts`` are JavaScript modules of extensions.
+    """
     base = f"./darkroom/assets/{version}"
     preset = f"""<script>{{const page = new URL(location.href);
 if (!page.searchParams.has("__theme")) {{ page.searchParams.set("__theme", "{theme}");
 history.replaceState(null, "", page); }}}}</script>""" if theme else ""
     return (f'{preset}<meta name="theme-color" content="#121010"><link rel="icon" href="{ICON}">'
             f'<link rel="stylesheet" href="{base}/page.css"><link rel="stylesheet" href="{base}/editor.css">'
-            f'<script type="module" src="{base}/page.js"></script>')
+            f'<script type="module" src="{base}/page.js"></script>{"".join(map(_module, scripts))}')
+
+
+def _module(script: str) -> str:
+    # As an address nothing in it can end the element.
+    encoded = base64.b64encode(script.encode()).decode()
+    return f'<script type="module" src="data:text/javascript;base64,{encoded}"></script>'
 
 
 def rewritten(document: str, ours: str) -> str:

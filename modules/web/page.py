@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from modules import __version__
+from modules.plugin import PageTab
 from modules.web import quicksettings
 from modules.web.controls import markup
 from modules.web.tabs import Tab, extensions, gallery, img2img, pnginfo, queue, settings, txt2img
@@ -24,7 +25,7 @@ def blocks(app: Any) -> gr.Blocks:
         pickers = quicksettings.build()
         laid_out = []
         with gr.Tabs(elem_id="tabs"):
-            for entry in TABS:
+            for entry in (*TABS, *_extension_tabs(app)):
                 with gr.Tab(entry.label, id=entry.id, elem_id=f"tab_{entry.id}") as tab:
                     laid_out.append((entry, tab, entry.build(app)))
         markup(_footer(), elem_id="footer")
@@ -33,6 +34,12 @@ def blocks(app: Any) -> gr.Blocks:
             if entry.wire is not None:
                 entry.wire(controls, app, tab, page)
     return page
+
+
+def _extension_tabs(app: Any) -> tuple[Tab, ...]:
+    def entry(tab_id: str, tab: PageTab) -> Tab:
+        return Tab(f"extension_{tab_id}", tab.label, lambda app: markup(tab.html))
+    return tuple(entry(tab_id, tab) for tab_id, tab in app.host.tabs())
 
 
 def _footer() -> str:

@@ -122,7 +122,8 @@ def _add_page(site: Any, app: Any, flags: Flags) -> None:
     from modules.web.theme import theme
 
     site.include_router(routes.router(app))
-    site.add_middleware(Head, ours=head(routes.asset_version(), flags.theme))
+    scripts = [tab.script for _, tab in app.host.tabs() if tab.script]
+    site.add_middleware(Head, ours=head(routes.asset_version(), flags.theme, scripts))
     gr.mount_gradio_app(
         site, blocks(app), path="/", theme=theme(), footer_links=[], run_history=False, pwa=False, ssr_mode=False,
         enable_monitoring=False, mcp_server=False, show_error=True,

@@ -1,0 +1,66 @@
+"""What extensions add to the page: tabs, scripts, addresses."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from modules.host.discover import Found
+from modules.host.registry import Host
+from modules.launcher.flags import Flags
+from modules.plugin import Context, PageTab, Plugin, Route
+from modules.web.api.mount import add_api
+from modules.web.head import head
+from modules.web.page import blocks
+from tests.fixtures import fake_engine
+
+
+class Paged(Plugin):
+    """Has a tab and answers with what it was asked."""
+
+    id = name = "paged"
+
+    def routes(self):
+        return (Route("/paged", lambda asked: {**asked.query, "variant": asked.variant}),
+                Route("/paged", lambda asked: asked.body, "POST"),
+                Route("/sdapi/v1/embeddings", lambda asked: {"loaded": {"mine": {}}, "skipped": {}}),
+                Route("/sdapi/v1/samplers", lambda asked: "taken over"))
+
+    def tabs(self):
+        return (PageTab("My tab", "<b id='mine'>here</b>", "alert('</script>')"),)
+
+
+@pytest.fixture
+def app(tmp_path):
+    host = Host((Found("paged", Path(), Paged(Context(Path(), tmp_path, {}))),))
+    return fake_engine.make_app(tmp_path, model=False, host=host)
+
+
+def client(app, **flags):
+    site = FastAPI()
+    add_api(site, app, Flags(**flags))
+    return TestClient(site)
+
+
+def test_routes_answer_and_take_no_address_over(app):
+    api = client(app, api=True)
+    assert api.get("/paged?text=a").json() == {"text": "a", "variant": None}
+    assert api.post("/paged", json=[1]).json() == [1]
+    assert api.get("/sdapi/v1/embeddings").json()["loaded"] == {"mine": {}}
+    assert api.get("/sdapi/v1/hypernetworks").json() == []
+    assert isinstance(api.get("/sdapi/v1/samplers").json(), list)
+
+
+def test_a_tab_and_its_script_are_in_the_page(app):
+    config = blocks(app).get_config_file()
+    labels = [item["props"].get("label") for item in config["components"] if item["type"] == "tabitem"]
+    assert "My tab" in labels
+    assert any(item["props"].get("value") == "<b id='mine'>here</b>" for item in config["components"])
+    document = head("1", None, [tab.script for _, tab in app.host.tabs()])
+    [encoded] = re.findall(r"data:text/javascript;base64,([^\"]+)", document)
+    assert base64.b64decode(encoded).decode() == "alert('</script>')"
