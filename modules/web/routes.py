@@ -22,7 +22,7 @@ from modules.web.answers import owner_of, same_site
 from modules.web.chosen import chosen
 from modules.web.form import to_storage
 from modules.web.live import event_stream, job_events
-from modules.web.paste import paste
+from modules.web.paste import Pasted, paste
 from modules.web.pictures import FRESH, picture_of, picture_response, preview_response, zipped
 from modules.web.tabs import img2img, txt2img
 from modules.web.tabs.extensions import switch_extension
@@ -219,8 +219,11 @@ def _tool_routes(app: Any) -> APIRouter:
         generator = GENERATORS.get(body.get("tab", txt2img.TAB))
         if generator is None:
             raise NotFound(f"There is no tab {body['tab']!r}.")
-        pasted = paste(generator.form(app), body.get("infotext", ""), app, sent=True)
         begun = sent_picture(body, app) if body.get("init_image") else {}
+        text = body.get("infotext", "")
+        # A picture that carries nothing, a photo, changes no prompt.
+        silent = bool(begun) and not text.strip()
+        pasted = Pasted({}) if silent else paste(generator.form(app), text, app, sent=True)
         values = to_storage(pasted.values)
         if begun:  # the strength in its infotext is that of the way there
             values.pop("denoising_strength", None)

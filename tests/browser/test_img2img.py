@@ -230,6 +230,18 @@ def test_results_are_sent_on_with_picture_size_and_prompt(open_page, site) -> No
     expect(page.locator("#img2img_image .editor-size")).to_contain_text("128×64")
 
 
+def test_a_photo_from_png_info_changes_no_prompt(open_page, site) -> None:
+    page = opened(open_page())
+    page.fill(PROMPT, "a lynx")
+    page.wait_for_timeout(400)
+    page.get_by_role("tab", name="PNG Info").click()
+    page.set_input_files("#pnginfo_image input", png((128, 72)))
+    page.click("#pnginfo_send_to_inpaint")
+    expect(page.locator("#img2maskimg .editor-size")).to_contain_text("128×72")
+    expect(page.locator(number("height"))).to_have_value("72")
+    expect(page.locator(PROMPT)).to_have_value("a lynx")
+
+
 def test_the_tab_fits_on_a_phone(open_page, site) -> None:
     page = open_page({"width": 390, "height": 844}, has_touch=True)
     opened(page, "Inpaint")
