@@ -342,12 +342,21 @@ class Editor extends HTMLElement {
     const fits = paint && paint.width === this.picture.width && paint.height === this.picture.height;
     this.layer = this.screen.layer = fits ? layerOf(paint, this.mode === "inpaint") : new Layer(this.picture.width, this.picture.height);
     this.history = new History();
+    this.showHistory();
     this.screen.paintAll();
     this.foreign = Boolean(paint && !fits);
   }
 
+  // Says which of undo and redo there is something for; disabled buttons would swallow the keys.
+  showHistory() {
+    for (const [action, steps] of [["undo", this.history?.done], ["redo", this.history?.undone]]) {
+      this.part(`[data-do="${action}"]`)?.setAttribute("aria-disabled", !steps?.length);
+    }
+  }
+
   touched() {
     this.dirty = true;
+    this.showHistory();
     this.state("Not stored yet");
     clearTimeout(this.later);
     this.later = setTimeout(() => this.flush().catch(complain), DELAY);
