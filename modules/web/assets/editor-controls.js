@@ -58,8 +58,8 @@ export function markup(mode) {
 
 function sliders(mode) {
   const color = mode === "inpaint" ? "" : `<label title="Colour of the brush">Colour<input type="color" data-value="color"></label>`;
-  const mask = mode === "inpaint" ? `<label title="Colour in which the mask is shown">Mask<input type="color" data-value="tint"></label>${
-    range("show", "Shown", 0.1, 1, 0.05)}` : "";
+  const mask = mode === "inpaint" ? `<span class="editor-shown"><label title="Colour in which the mask is shown">Mask<input type="color" data-value="tint"></label>${
+    range("show", "Shown", 0.1, 1, 0.05, "How strongly the mask is shown")}</span>` : "";
   return color + range("size", "Size", 0, 11, 0.05, "Size of the brush ([ and ], Shift+wheel)") + range("softness", "Softness", 0, 1, 0.05)
     + range("opacity", "Opacity", 0.05, 1, 0.05) + mask;
 }
