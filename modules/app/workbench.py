@@ -12,6 +12,7 @@ from modules.core.request import Request
 from modules.core.result import Watch
 from modules.host.discover import discover
 from modules.host.registry import Host
+from modules.imaging.resize import RESAMPLERS
 from modules.library.files import Folders, Library, folders
 from modules.library.hashes import HashCache
 
@@ -103,8 +104,8 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     placement = device.with_attention(device.choose(info, config.flags), info, config.flags)
     library = Library(places, hashes)
     models = Models(model_budget(device.ram()["total"]), memory.accelerator(placement, info, config.flags))
-    engine = Engine(library, models, placement)
     host = open_host(config)
+    engine = Engine(library, models, placement, {**RESAMPLERS, **host.upscalers()})
     return EngineBench(info.name or info.kind, engine, host, library,
                        lambda: device.memory(placement.device))
 

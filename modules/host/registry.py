@@ -6,14 +6,17 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.host.discover import Found
-from modules.plugin import Asked, PageTab, Plugin, Route, Variant
+from modules.plugin import Asked, PageTab, Plugin, Route, Upscaler, Variant
 from modules.plugin.hooks import Active, named
 from modules.plugin.params import read_params
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,16 @@ class Host:
                 logger.exception("The extension %r failed in tabs.", plugin.id)
         return tuple(found)
 
+    def upscalers(self) -> Mapping[str, Upscaler]:
+        """Return the upscalers of pixels that plugins add, by name; their failures name the plugin."""
+        found: dict[str, Upscaler] = {}
+        for plugin in self.plugins():
+            try:
+                found |= {one.name: PluginUpscaler(plugin, one) for one in plugin.upscalers()}
+            except Exception:
+                logger.exception("The extension %r failed in upscalers.", plugin.id)
+        return found
+
     def plugins(self) -> tuple[Plugin, ...]:
         """Return the plugins that are loaded, in order."""
         return tuple(item.plugin for item in self.found if item.plugin is not None)
@@ -90,6 +103,24 @@ class Host:
                 reason = item.error or "it is turned off"
                 raise InvalidRequest(f"The extension {plugin_id!r} cannot be used: {reason}.")
         raise InvalidRequest(f"There is no extension {plugin_id!r}.")
+
+
+@dataclass(frozen=True)
+class PluginUpscaler:
+    """A plugin's upscaler, whose failures name the plugin."""
+
+    plugin: Plugin
+    upscaler: Upscaler
+
+    @property
+    def name(self) -> str:
+        """What the page and the infotext call it."""
+        return self.upscaler.name
+
+    def upscale(self, image: Image.Image, width: int, height: int) -> Image.Image:
+        """Return ``image`` in ``width`` by ``height`` pixels."""
+        with named(self.plugin, f"the upscaler {self.name}"):
+            return self.upscaler.upscale(image, width, height)
 
 
 def named_route(plugin: Plugin, route: Route) -> Route:

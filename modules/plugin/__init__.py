@@ -2,9 +2,9 @@
 
 An extension is a folder with ``plugin.py`` that defines one subclass of ``Plugin``. Its methods are listed below in
 the order in which they happen; each returns its argument changed, or None for "unchanged". They run in the engine's
-process, except ``expand``, ``words``, ``routes``, ``tabs`` and what is declared as data, which the page's process
-reads: keep imports of torch and other large libraries inside the methods that need them. An exception fails the job
-and names the plugin.
+process, except ``expand``, ``words``, ``routes``, ``tabs``, the names of ``upscalers`` and what is declared as data,
+which the page's process reads: keep imports of torch and other large libraries inside the methods that need them. An
+exception fails the job and names the plugin.
 """
 
 from __future__ import annotations
@@ -104,6 +104,10 @@ class Plugin:
 
     def tabs(self) -> Sequence[PageTab]:
         """Return the tabs that the plugin adds to the page."""
+        return ()
+
+    def upscalers(self) -> Sequence[Upscaler]:
+        """Return upscalers of pixels that hires fix offers under their names."""
         return ()
 
     def expand(self, request: Request, params: Any) -> Sequence[Request] | None:

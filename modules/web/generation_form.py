@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from modules.imaging.upscalers import UPSCALERS
 from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.form import OVERRIDES, Field, Form, plugin_fields, with_choices
@@ -35,7 +36,8 @@ def _choices(app: Any) -> Mapping[str, tuple[str, ...]]:
     schedules = tuple(item.label for item in SCHEDULES)
     checkpoints = tuple(item.name for item in app.library.checkpoints())
     return {"sampler": samplers, "schedule": schedules, "styles": tuple(app.styles.all()),
-            "hr_checkpoint": checkpoints, "hr_sampler": samplers, "hr_schedule": schedules, "refiner": checkpoints}
+            "hr_checkpoint": checkpoints, "hr_sampler": samplers, "hr_schedule": schedules, "refiner": checkpoints,
+            "hr_upscaler": (*UPSCALERS, *app.host.upscalers())}
 
 
 def _prompt_fields(tab: str) -> Form:

@@ -70,9 +70,10 @@ def test_in_the_pages_process_others_go_on(caplog):
         def words(self, variant):
             return {"good": 2}
 
-    for hook in ("words", "routes", "tabs", "on_close"):
+    for hook in ("words", "routes", "tabs", "upscalers", "on_close"):
         host = Host(tuple(Found(one.id, Path(), one) for one in (failing(hook), Good(CONTEXT))))
         assert host.words(None) == {"good": 2} and host.routes() == () and host.tabs() == ()
+        assert not host.upscalers()
         host.close()
         assert f"'bad' failed in {hook}" in caplog.text
         caplog.clear()

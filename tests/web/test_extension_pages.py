@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from modules.core.errors import PluginFailed
+from modules.core.request import Request
 from modules.host.discover import Found
 from modules.host.registry import Host
 from modules.launcher.flags import Flags
@@ -18,6 +20,16 @@ from modules.web.api.mount import add_api
 from modules.web.head import head
 from modules.web.page import blocks
 from tests.fixtures import fake_engine
+from tests.fixtures.fake_engine import write_stand_in_checkpoint
+
+
+class Doubled:
+    """An upscaler that only knows its name."""
+
+    name = "My upscaler"
+
+    def upscale(self, image, width, height):
+        raise ValueError("it never works")
 
 
 class Paged(Plugin):
@@ -30,6 +42,9 @@ class Paged(Plugin):
                 Route("/paged", lambda asked: asked.body, "POST"),
                 Route("/sdapi/v1/embeddings", lambda asked: {"loaded": {"mine": {}}, "skipped": {}}),
                 Route("/sdapi/v1/samplers", lambda asked: "taken over"))
+
+    def upscalers(self):
+        return (Doubled(),)
 
     def tabs(self):
         return (PageTab("My tab", "<b id='mine'>here</b>", "alert('</script>')"),)
@@ -64,3 +79,17 @@ def test_a_tab_and_its_script_are_in_the_page(app):
     document = head("1", None, [tab.script for _, tab in app.host.tabs()])
     [encoded] = re.findall(r"data:text/javascript;base64,([^\"]+)", document)
     assert base64.b64decode(encoded).decode() == "alert('</script>')"
+
+
+def test_an_upscaler_is_offered_accepted_and_named_when_it_fails(app):
+    api = client(app, api=True)
+    assert "My upscaler" in [one["name"] for one in api.get("/sdapi/v1/upscalers").json()]
+    assert "My upscaler" in [one["name"] for one in api.get("/darkroom/v1/upscalers").json()]
+    config = blocks(app).get_config_file()
+    [upscaler] = [one for one in config["components"] if one["props"].get("elem_id") == "txt2img_hr_upscaler"]
+    assert "My upscaler" in [choice[0] for choice in upscaler["props"]["choices"]]
+    write_stand_in_checkpoint(app.folders.checkpoints[0])
+    request = Request(prompt="a cat", enable_hr=True, hr_upscaler="my UPSCALER")
+    assert app.submit(request).request.hr_upscaler == "My upscaler"
+    with pytest.raises(PluginFailed, match="'paged' failed in the upscaler My upscaler: ValueError"):
+        app.host.upscalers()["My upscaler"].upscale(None, 1, 1)

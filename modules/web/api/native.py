@@ -250,7 +250,7 @@ def _lists(app: Any) -> APIRouter:
     def upscalers() -> list[models.Upscaler]:
         """List the upscalers of hires fix."""
         return [models.Upscaler(name=name, space="latent" if name in LATENT_UPSCALERS else "pixels")
-                for name in UPSCALERS]
+                for name in (*UPSCALERS, *app.host.upscalers())]
 
     @routes.get("/extensions")
     def extensions() -> list[models.Extension]:

@@ -41,7 +41,7 @@ NOTHING = {"model": None}
 def router(app: Any) -> APIRouter:
     """Return all routes of ``/sdapi/v1`` for ``app``."""
     routes = APIRouter(prefix=PREFIX, tags=list(TAGS), strict_content_type=False)
-    for part in (_making(app), _running(app), _options(app), _models(app), _samplers(), _scripts(app),
+    for part in (_making(app), _running(app), _options(app), _models(app), _samplers(app), _scripts(app),
                  _machine(app)):
         routes.include_router(part)
     return routes
@@ -255,7 +255,7 @@ def _models(app: Any) -> APIRouter:
     return routes
 
 
-def _samplers() -> APIRouter:
+def _samplers(app: Any) -> APIRouter:
     routes = _part()
 
     @routes.get("/samplers")
@@ -275,7 +275,7 @@ def _samplers() -> APIRouter:
     def upscalers() -> list[models.UpscalerItem]:
         """List the upscalers of pictures."""
         return [models.UpscalerItem(name=name, model_name=None, model_path=None, model_url=None, scale=4)
-                for name in RESAMPLERS]
+                for name in (*RESAMPLERS, *app.host.upscalers())]
 
     @routes.get("/latent-upscale-modes")
     def latent_modes() -> list[models.NamedItem]:
