@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modules.plugin import DarkroomError, InvalidModel, Variant, read_outline, read_tensors
+from modules.plugin import DarkroomError, InvalidModel, Stamp, Variant, model_files, read_outline, read_tensors
 
 from .pictures import read_picture
 
@@ -23,15 +22,6 @@ PICTURES = (".png", ".webp", ".jxl", ".avif")
 NAMED = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 MAX_VECTORS = 1000
 SHOWN_HASH = 12
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """A file as it is now: path, time of change and size; equal stamps are the same content."""
-
-    path: Path
-    mtime: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ def _candidates(component: str, encoders: Mapping[str, Any]) -> tuple[str, ...]:
 
 def found(folders: Iterable[Path]) -> tuple[Embedding, ...]:
     """Return the embeddings in ``folders`` and below, by path; pictures beside a file of their name are previews."""
-    stamps = sorted(_stamps(folders), key=lambda stamp: str(stamp.path).lower())
+    stamps = model_files(folders, (*FILES, *PICTURES))
     files = {stamp.path.with_suffix("") for stamp in stamps if stamp.path.suffix.lower() in FILES}
     return tuple(
         describe(stamp) for stamp in stamps
@@ -81,27 +71,6 @@ def found(folders: Iterable[Path]) -> tuple[Embedding, ...]:
 
 def _is_preview(path: Path, files: set[Path]) -> bool:
     return path.stem.lower().endswith(".preview") or path.with_suffix("") in files
-
-
-def _stamps(folders: Iterable[Path]) -> Iterator[Stamp]:
-    seen: set[str] = set()
-    for folder in folders:
-        for directory, below, names in os.walk(folder, followlinks=True):
-            real = os.path.realpath(directory)
-            if real in seen:
-                below.clear()
-                continue
-            seen.add(real)
-            yield from (stamp for name in names if name.lower().endswith((*FILES, *PICTURES))
-                        if (stamp := _stamp(Path(directory, name))))
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return Stamp(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=65_536)

@@ -32,11 +32,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Segment:
-    """From the share ``start`` (0 to 1) of the schedule on, this model with these patches makes the calls."""
+    """From the share ``start`` (0 to 1) of the schedule on, this model with these patches makes the calls.
+
+    With ``first_step`` it does so from that step of the sampler on instead.
+    """
 
     model: ModelRef
     start: float = 0.0
     patches: tuple[Any, ...] = ()
+    first_step: int | None = None
 
 
 @dataclass(frozen=True)

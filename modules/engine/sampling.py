@@ -94,7 +94,8 @@ class PassSampling:
         begun = self._begun(begin, loaded, noise)
         x = self._first(run, begun) if begun else noise * run.start_scale
         step_noise = self._step_noise(run, loaded)
-        relay = Relay(self._denoiser(loaded, 0), self._pass.segments[1:], self._opened, self._share(run.space))
+        relay = Relay(self._denoiser(loaded, 0), self._pass.segments[1:], self._opened, self._share(run.space),
+                      self._sampler.calls_per_step)
         # From here on the relay alone holds the model, so that it may leave memory when the next segment begins.
         del loaded
         denoise = hooks.wrap_denoise(self._work.active, self._watched(relay, begun, run), self._work.plan)

@@ -25,23 +25,33 @@ class Relay:
     noise is added again.
     """
 
-    def __init__(self, first: Denoiser, later: Sequence[Segment], opened: Opened, share: Share) -> None:
+    def __init__(
+        self, first: Denoiser, later: Sequence[Segment], opened: Opened, share: Share, calls_per_step: int = 1
+    ) -> None:
         self._current: Denoiser | None = first
         self._later = list(later)
         self._opened = opened
         self._share = share
+        self._calls_per_step = calls_per_step
         self.calls = 0
 
     def __call__(self, x: torch.Tensor, sigma: float) -> Denoised:
         """Return the estimate of the clean latents for ``x`` [pictures, channels, height, width]."""
-        while self._later and self._share(sigma, self.calls) >= self._later[0].start:
+        due = [place for place, segment in enumerate(self._later) if self._due(segment, sigma)]
+        if due:
             # Nothing holds the model before, so that it may leave memory while the next one is loaded.
             self._current = None
-            self._current = self._opened(self._later.pop(0), self.calls)
+            self._current = self._opened(self._later[due[-1]], self.calls)
+            del self._later[:due[-1] + 1]
         assert self._current is not None
         denoised = self._current(x, sigma)
         self.calls = self._current.calls
         return denoised
+
+    def _due(self, segment: Segment, sigma: float) -> bool:
+        if segment.first_step is not None:
+            return self.calls >= segment.first_step * self._calls_per_step
+        return self._share(sigma, self.calls) >= segment.start
 
 
 def share_of_timesteps(space: Space) -> Share:

@@ -21,9 +21,18 @@ from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.core.settings import Settings
 from modules.families.base import ModelInput, Variant
+from modules.families.places import Place
 from modules.imaging.resize import Upscaler
 from modules.library.headers import read_outline
-from modules.plugin.files import model_variant, read_tensors
+from modules.plugin.files import (
+    Stamp,
+    data_sha256,
+    model_files,
+    model_variant,
+    read_metadata,
+    read_tensors,
+    weight_places,
+)
 from modules.plugin.params import NoParams, ParamInfo, param
 from modules.plugin.routes import Asked, PageTab, Route
 from modules.prompts.tags import Tag
@@ -41,9 +50,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked", "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
     "Guidance", "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound",
-    "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Plan", "Plugin", "Projection", "Request", "Route",
-    "Segment", "Settings", "SoftBlend", "Start", "StepState", "Tag", "Thresholding", "Upscaler", "Variant",
-    "WeightDelta", "ZeroStar", "extract_tags", "low_rank", "model_variant", "param", "read_outline", "read_tensors",
+    "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Place", "Plan", "Plugin", "Projection", "Request",
+    "Route", "Segment", "Settings", "SoftBlend", "Stamp", "Start", "StepState", "Tag", "Thresholding", "Upscaler",
+    "Variant", "WeightDelta", "ZeroStar", "data_sha256", "extract_tags", "low_rank", "model_files", "model_variant",
+    "param", "read_metadata", "read_outline", "read_tensors", "weight_places",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modules.core.plan import ModelRef
 from modules.families import detect
 from modules.families.base import Variant
+from modules.families.places import Place, places
+from modules.library.hashes import file_sha256
 from modules.library.headers import inert_globals, read_header
+from modules.library.safetensors_format import data_offset, looks_like_safetensors
 
 
 def model_variant(model: ModelRef) -> Variant:
@@ -24,3 +31,63 @@ def read_tensors(path: str | Path) -> Any:
     from modules.runtime.weights import read_object
 
     return read_object(path, inert_globals())
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A file as it is now: path, time of change and size; equal stamps are the same content."""
+
+    path: Path
+    mtime: int
+    size: int
+
+
+def model_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Stamp]:
+    """Return the files in ``folders`` and below whose names end so, by path; links are followed, loops are not."""
+    return sorted(_walked(folders, suffixes), key=lambda stamp: str(stamp.path).lower())
+
+
+def weight_places(model: ModelRef) -> Mapping[str, Place]:
+    """Return the modules of a checkpoint's denoiser and text encoders by every name that files of changes have."""
+    status = Path(model.checkpoint).stat()
+    return _places(model.checkpoint, status.st_mtime_ns)
+
+
+def read_metadata(path: str | Path) -> Mapping[str, str]:
+    """Return the metadata of a safetensors file, nothing for others; raises ``InvalidModel`` for a damaged one."""
+    return read_header(path).metadata
+
+
+def data_sha256(path: str | Path) -> str:
+    """Return the sha256 of a file's tensors: of what follows the header of safetensors, of all of others."""
+    path = Path(path)
+    with path.open("rb") as file:
+        offset = data_offset(file) if looks_like_safetensors(file.read(9)) else 0
+    return file_sha256(path, offset=offset)
+
+
+@functools.lru_cache(maxsize=8)
+def _places(path: str, mtime: int) -> Mapping[str, Place]:
+    header = read_header(path)
+    return places(header, detect(header)[1])
+
+
+def _walked(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[Stamp]:
+    seen: set[str] = set()
+    for folder in folders:
+        for directory, below, names in os.walk(folder, followlinks=True):
+            real = os.path.realpath(directory)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            yield from (stamp for name in names if name.lower().endswith(suffixes)
+                        if (stamp := _stamp(Path(directory, name))))
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Stamp(path, status.st_mtime_ns, status.st_size)

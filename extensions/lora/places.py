@@ -1,0 +1,144 @@
+"""Which module of a checkpoint each part of a network changes, and whether it fits there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modules.plugin import ModelRef, Place, Stamp, weight_places
+
+from . import networks
+from .formulas import SCALE, bias_change, weight_change
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Numbers that a formula reads, beside the tensors that it computes with.
+READ = ("alpha", "on_input")
+ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+# lora_diffusion numbers the linear layers of a transformer block, and of a layer of CLIP, in the order of its time.
+_BLOCK = (*(f"attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")), "ff.net.0.proj",
+          *(f"attn2.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")))
+_LAYER = tuple(f"self_attn.{name}_proj" for name in ("k", "v", "q", "out"))
+_SIDES = ("down_blocks", "up_blocks", "mid_block")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one module of a network changes: its tensors and where; ``key`` names it and the state of its file."""
+
+    key: str
+    place: Place
+    parts: Mapping[str, Tensor]
+    rank: int | None
+
+    def patches(self, scale: float) -> Iterator[Any]:
+        """Yield the changes of weight and bias, ``scale`` times."""
+        from modules.plugin import WeightDelta
+
+        for name, change in (("weight", self._weight), ("bias", self._bias)):
+            if change is not None:
+                yield WeightDelta(self.place.component, f"{self.place.path}.{name}", self.key, scale, change)
+
+    @property
+    def _weight(self) -> Any:
+        if not _changes_weight(self.parts):
+            return None
+        return functools.partial(_changed, weight_change, self.parts, self.rank)
+
+    @property
+    def _bias(self) -> Any:
+        return functools.partial(_changed, _bias, self.parts, self.rank) if bias_change(self.parts) else None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What of a network fits a checkpoint, and the names of what does not; ``components`` are its text encoders."""
+
+    fitting: tuple[Change, ...]
+    unfit: tuple[str, ...]
+    components: tuple[str, ...]
+
+    def encoders(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return which text encoder takes each of a bundled word's ``parts``."""
+        if len(self.components) == 1 and len(parts) == 1:
+            return {self.components[0]: next(iter(parts.values()))}
+        return {ENCODERS[name]: vectors for name, vectors in parts.items() if ENCODERS.get(name) in self.components}
+
+
+def changes(stamp: Stamp, model: ModelRef, rank: int | None = None) -> Changes:
+    """Return what the network of ``stamp`` changes about ``model``; reads no tensor of the model."""
+    return _changes(stamp, model, rank, Path(model.checkpoint).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _changes(stamp: Stamp, model: ModelRef, rank: int | None, model_mtime: int) -> Changes:
+    network, known = networks.load(stamp), weight_places(model)
+    named: dict[str, Mapping[str, Tensor]] = dict(network.modules)
+    for component, pairs in network.in_order.items():
+        names = _in_order(known, component)
+        names += [f"{component}:{number}" for number in range(len(names), len(pairs))]
+        named |= dict(zip(names, pairs, strict=False))
+    fitting, unfit = [], list(network.unknown)
+    for name, parts in named.items():
+        place = known.get(name)
+        if place is not None and _fits(place, parts, rank):
+            fitting.append(Change(f"{stamp.path}@{stamp.mtime}:{name}:{rank}", place, parts, rank))
+        else:
+            unfit.append(name)
+    components = dict.fromkeys(place.component for place in known.values() if place.component != "unet")
+    return Changes(tuple(fitting), tuple(unfit), tuple(components))
+
+
+def _changed(make: Any, parts: Mapping[str, Tensor], rank: int | None, weight: Tensor) -> Tensor:
+    """Compute where the weight is; nothing of it stays."""
+    on_device = {name: part if name in READ else part.to(weight.device) for name, part in parts.items()}
+    changed: Tensor = make(on_device, rank)(weight)
+    return changed
+
+
+def _bias(parts: Mapping[str, Tensor], rank: int | None) -> Any:
+    return bias_change(parts)
+
+
+def _changes_weight(parts: Mapping[str, Tensor]) -> bool:
+    return not set(parts) <= {"diff_b", "b_norm", SCALE, *READ}
+
+
+def _fits(place: Place, parts: Mapping[str, Tensor], rank: int | None) -> bool:
+    """Return whether the change of each of the place's tensors can be computed, tried on tensors without memory."""
+    import torch
+
+    hollow = {name: part if name in READ else part.to("meta") for name, part in parts.items()}
+    wanted = []
+    if _changes_weight(parts):
+        wanted.append((place.weight, lambda: weight_change(hollow, rank)))
+    if bias_change(parts):
+        wanted.append((place.bias, lambda: bias_change(hollow)))
+    try:
+        for shape, make in wanted:
+            change = make()
+            if shape is None or change is None or tuple(change(torch.empty(shape, device="meta")).shape) != shape:
+                return False
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError):
+        return False
+    return bool(wanted)
+
+
+def _in_order(known: Mapping[str, Place], component: str) -> list[str]:
+    """Return the names of the modules that lora_diffusion would have numbered, in its order."""
+    paths = [place.path for place in dict.fromkeys(known.values()) if place.component == component]
+    if component != "unet":
+        layers = dict.fromkeys(path.split(".self_attn.")[0] for path in paths if ".self_attn." in path)
+        return [f"{component}.text_model.{layer}.{name}" for layer in layers for name in _LAYER]
+    blocks = dict.fromkeys(path[:path.index(".attn1.")] for path in paths if ".attn1." in path)
+    ordered: Sequence[str] = [block for side in _SIDES for block in sorted(blocks, key=_numbers)
+                              if block.startswith(side)]
+    return [f"unet.{block}.{name}" for block in ordered for name in _BLOCK]
+
+
+def _numbers(path: str) -> list[int]:
+    return [int(piece) for piece in path.split(".") if piece.isdigit()]

@@ -1,0 +1,220 @@
+"""Each kind of network against its formula, written out with NumPy in float64."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from modules.host.discover import discover
+
+EXTENSIONS = Path(__file__).resolve().parents[3] / "extensions"
+OUT, IN, RANK = 12, 8, 3
+
+
+@pytest.fixture(scope="module")
+def formulas(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    discover([EXTENSIONS], tmp_path_factory.mktemp("data"), {}, frozenset())
+    return importlib.import_module("extensions.lora.formulas") if "extensions.lora.formulas" not in sys.modules \
+        else sys.modules["extensions.lora.formulas"]
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+def exact(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.double().numpy()
+
+
+def tucker(core: Any, first: Any, second: Any) -> np.ndarray:
+    """Sum over both ranks: core [i, j, h, w], first [i, out], second [j, in]."""
+    result = np.zeros((first.shape[1], second.shape[1], *core.shape[2:]))
+    for i in range(core.shape[0]):
+        for j in range(core.shape[1]):
+            result += first[i][:, None, None, None] * second[j][None, :, None, None] * core[i, j]
+    return result
+
+
+WEIGHT, KERNEL = drawn(OUT, IN), drawn(OUT, IN, 3, 3)
+UP, DOWN = drawn(OUT, RANK), drawn(RANK, IN)
+HADA = {"hada_w1_a": drawn(OUT, RANK), "hada_w1_b": drawn(RANK, IN, seed=1), "hada_w2_a": drawn(OUT, RANK, seed=2),
+        "hada_w2_b": drawn(RANK, IN, seed=3)}
+ALPHA = {"alpha": torch.tensor(1.5)}
+
+
+def lora() -> Any:
+    return {"lora_up.weight": UP, "lora_down.weight": DOWN, **ALPHA}, WEIGHT, exact(UP) @ exact(DOWN) * 0.5
+
+
+def lora_without_alpha() -> Any:
+    return {"lora_up.weight": UP, "lora_down.weight": DOWN}, WEIGHT, exact(UP) @ exact(DOWN)
+
+
+def locon() -> Any:
+    down = drawn(RANK, IN, 3, 3)
+    expected = np.einsum("or,rihw->oihw", exact(UP), exact(down)) * 0.5
+    return {"lora_up.weight": UP[..., None, None], "lora_down.weight": down, **ALPHA}, KERNEL, expected
+
+
+def locon_tucker() -> Any:
+    middle = drawn(RANK, RANK, 3, 3)
+    expected = tucker(exact(middle), exact(UP).T, exact(DOWN)) * 0.5
+    return {"lora_up.weight": UP[..., None, None], "lora_down.weight": DOWN[..., None, None],
+            "lora_mid.weight": middle, **ALPHA}, KERNEL, expected
+
+
+def loha() -> Any:
+    first, second, third, fourth = map(exact, HADA.values())
+    return {**HADA, **ALPHA}, WEIGHT, (first @ second) * (third @ fourth) * 0.5
+
+
+def loha_tucker() -> Any:
+    cores = {"hada_t1": drawn(RANK, RANK, 3, 3), "hada_t2": drawn(RANK, RANK, 3, 3, seed=9)}
+    parts = {"hada_w1_a": drawn(RANK, OUT), "hada_w1_b": drawn(RANK, IN), "hada_w2_a": drawn(RANK, OUT, seed=5),
+             "hada_w2_b": drawn(RANK, IN, seed=6)}
+    halves = [tucker(exact(cores[f"hada_t{n}"]), exact(parts[f"hada_w{n}_a"]), exact(parts[f"hada_w{n}_b"]))
+              for n in (1, 2)]
+    return {**parts, **cores, **ALPHA}, KERNEL, halves[0] * halves[1] * 0.5
+
+
+def lokr_full() -> Any:
+    one, other = drawn(3, 2), drawn(4, 4)
+    return {"lokr_w1": one, "lokr_w2": other, **ALPHA}, WEIGHT, np.kron(exact(one), exact(other))
+
+
+def lokr_low_rank() -> Any:
+    one, first, second = drawn(3, 2), drawn(4, RANK), drawn(RANK, 4)
+    expected = np.kron(exact(one), exact(first) @ exact(second)) * 0.5
+    return {"lokr_w1": one, "lokr_w2_a": first, "lokr_w2_b": second, **ALPHA}, WEIGHT, expected
+
+
+def lokr_convolution() -> Any:
+    one, other = drawn(3, 2), drawn(4, 4, 3, 3)
+    expected = np.kron(exact(one)[..., None, None], exact(other))
+    return {"lokr_w1": one, "lokr_w2": other}, KERNEL, expected
+
+
+def ia3_on_output() -> Any:
+    factor = drawn(OUT)
+    return {"weight": factor[:, None], "on_input": torch.tensor(False)}, WEIGHT, exact(WEIGHT) * exact(factor)[:, None]
+
+
+def ia3_on_input() -> Any:
+    factor = drawn(IN)
+    return {"weight": factor, "on_input": torch.tensor(True)}, WEIGHT, exact(WEIGHT) * exact(factor)[None]
+
+
+def difference() -> Any:
+    found = drawn(OUT, IN, seed=4)
+    return {"diff": found}, WEIGHT, exact(found)
+
+
+def norm() -> Any:
+    found = drawn(OUT)
+    return {"w_norm": found, "b_norm": found}, drawn(OUT, seed=1), exact(found)
+
+
+def glora() -> Any:
+    parts = {"a1.weight": drawn(RANK, IN), "a2.weight": drawn(IN, RANK), "b1.weight": drawn(RANK, IN, seed=2),
+             "b2.weight": drawn(OUT, RANK)}
+    a1, a2, b1, b2 = map(exact, parts.values())
+    return {**parts, **ALPHA}, WEIGHT, (b2 @ b1 + exact(WEIGHT) @ a2 @ a1) * 0.5
+
+
+def glora_of_older_files() -> Any:
+    parts = {"a1.weight": drawn(IN, RANK), "a2.weight": drawn(RANK, IN), "b1.weight": drawn(OUT, RANK),
+             "b2.weight": drawn(RANK, IN, seed=2)}
+    a1, a2, b1, b2 = map(exact, parts.values())
+    return {**parts, **ALPHA}, WEIGHT, (b1 @ b2 + exact(WEIGHT) @ a1 @ a2) * 0.5
+
+
+def rotation(blocks: torch.Tensor) -> list[np.ndarray]:
+    skews = [exact(block) - exact(block).T for block in blocks]
+    return [(np.eye(len(skew)) + skew) @ np.linalg.inv(np.eye(len(skew)) - skew) for skew in skews]
+
+
+def oft() -> Any:
+    blocks = drawn(3, 4, 4) * 0.1
+    whole = scipy.linalg.block_diag(*(turn.T for turn in rotation(blocks)))
+    return {"oft_blocks": blocks, "alpha": torch.tensor(0.0)}, WEIGHT, whole @ exact(WEIGHT) - exact(WEIGHT)
+
+
+def oft_with_a_limit() -> Any:
+    blocks = drawn(3, 4, 4)
+    skew = exact(blocks) - exact(blocks).transpose(0, 2, 1)
+    skew *= min(1.0, 0.01 * OUT / np.sqrt((skew**2).sum()))
+    turns = [np.linalg.inv(np.eye(4) - one).T @ (np.eye(4) + one).T for one in skew]
+    whole = scipy.linalg.block_diag(*turns)
+    return {"oft_blocks": blocks, "alpha": torch.tensor(0.01)}, WEIGHT, whole @ exact(WEIGHT) - exact(WEIGHT)
+
+
+def boft() -> Any:
+    factors, weight = drawn(2, 4, 4, 4) * 0.1, drawn(16, IN)
+    found = exact(weight)
+    for level, factor in enumerate(factors):
+        apart = 2**level * 2
+        # Rows that belong together lie ``apart`` from each other: gather them, turn, and put them back.
+        order = [group * 2 * apart + place + side * apart for group in range(16 // (2 * apart))
+                 for place in range(apart) for side in range(2)]
+        turned = scipy.linalg.block_diag(*rotation(factor)) @ found[order]
+        found = np.empty_like(found)
+        found[order] = turned
+    return {"oft_blocks": factors}, weight, found - exact(weight)
+
+
+def dora() -> Any:
+    magnitude = drawn(1, IN).abs()
+    merged = exact(WEIGHT) + exact(UP) @ exact(DOWN)
+    expected = merged / np.linalg.norm(merged, axis=0, keepdims=True) * exact(magnitude) - exact(WEIGHT)
+    return {"lora_up.weight": UP, "lora_down.weight": DOWN, "dora_scale": magnitude}, WEIGHT, expected
+
+
+def dora_along_outputs() -> Any:
+    magnitude = drawn(OUT).abs()
+    merged = exact(WEIGHT) + exact(UP) @ exact(DOWN)
+    expected = merged / np.linalg.norm(merged, axis=1, keepdims=True) * exact(magnitude)[:, None] - exact(WEIGHT)
+    return {"lora_up.weight": UP, "lora_down.weight": DOWN, "dora_scale": magnitude}, WEIGHT, expected
+
+
+KINDS = [lora, lora_without_alpha, locon, locon_tucker, loha, loha_tucker, lokr_full, lokr_low_rank, lokr_convolution,
+         ia3_on_output, ia3_on_input, difference, norm, glora, glora_of_older_files, oft, oft_with_a_limit, boft, dora,
+         dora_along_outputs]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_is_its_formula(formulas: Any, kind: Any) -> None:
+    parts, weight, expected = kind()
+    found = exact(formulas.weight_change(parts)(weight))
+    assert np.abs(expected).max() > 0.01
+    assert np.linalg.norm(found - expected) <= 1e-6 * max(np.linalg.norm(expected), np.linalg.norm(exact(weight)))
+    narrow = {name: part if name in ("alpha", "on_input") else part.half() for name, part in parts.items()}
+    halved = exact(formulas.weight_change(narrow)(weight))
+    assert np.linalg.norm(halved - expected) <= 2e-3 * np.linalg.norm(expected)
+
+
+def test_a_lower_rank_takes_the_first_ones(formulas: Any) -> None:
+    parts = {"lora_up.weight": UP, "lora_down.weight": DOWN, **ALPHA}
+    found = formulas.weight_change(parts, 2)(WEIGHT)
+    np.testing.assert_allclose(exact(found), exact(UP)[:, :2] @ exact(DOWN)[:2] * 0.5, atol=1e-5)
+
+
+def test_biases_are_added(formulas: Any) -> None:
+    assert torch.equal(formulas.bias_change({"diff_b": UP[:, 0]})(torch.zeros(OUT)), UP[:, 0])
+    assert formulas.bias_change({"diff": WEIGHT}) is None
+
+
+def test_what_is_of_no_known_kind_changes_nothing(formulas: Any) -> None:
+    assert formulas.weight_change({"alpha": torch.tensor(1.0)}) is None
+    assert formulas.weight_change({"lora_up.weight": UP}) is None
+
+
+def test_a_rank_of_zero_is_an_error(formulas: Any) -> None:
+    with pytest.raises(ValueError, match="rank"):
+        formulas.weight_change({"lora_up.weight": UP[:, :0], "lora_down.weight": DOWN[:0]})
