@@ -224,6 +224,8 @@ class Settings:
     disable_token_counters: bool = setting(False, "Disable prompt token counters", PAGE)
 
     disabled_extensions: tuple[str, ...] = setting((), "Disabled extensions", PAGE, restricted=True)
+    extension_settings: str = setting("{}", "Settings of extensions", PAGE, restricted=True,
+                                      help="JSON: values by name, by extension.")
 
     # Queue and API
     queue_keep_finished: int = setting(500, "Finished jobs to keep in the queue's history", QUEUE, minimum=1,

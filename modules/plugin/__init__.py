@@ -33,7 +33,7 @@ from modules.plugin.files import (
     read_tensors,
     weight_places,
 )
-from modules.plugin.params import NoParams, ParamInfo, param
+from modules.plugin.params import NoParams, ParamInfo, param, stored_settings
 from modules.plugin.routes import Asked, PageTab, Route
 from modules.prompts.tags import Tag
 from modules.prompts.tags import extract as extract_tags
@@ -95,11 +95,16 @@ class Plugin:
     description: ClassVar[str] = ""
     version: ClassVar[str] = ""
     Params: ClassVar[type] = NoParams
+    Settings: ClassVar[type] = NoParams
 
     tags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context
+
+    def settings(self, request: Request) -> Any:
+        """Return the plugin's ``Settings`` under which ``request`` was made (in a hook: ``plan.request``)."""
+        return stored_settings(request.settings.extension_settings, self.id, self.Settings)
 
     def words(self, variant: Variant | None) -> Mapping[str, int]:
         """Return words of a prompt that stand for more than their tokens, and how many: for the token counter.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import typing
 from collections.abc import Mapping
@@ -60,6 +61,15 @@ def read_params(kind: type, values: Mapping[str, Any], where: str) -> Any:
     for name, info in param_infos(kind).items():
         _check(f"{where}.{name}", getattr(params, name), info)
     return params
+
+
+def stored_settings(text: str, plugin_id: str, kind: type) -> Any:
+    """Return a plugin's settings from the JSON text of all; what is damaged or unknown there has its default."""
+    try:
+        values = json.loads(text)[plugin_id]
+        return read_params(kind, {name: values[name] for name in param_infos(kind) if name in values}, plugin_id)
+    except (ValueError, LookupError, TypeError, InvalidRequest):
+        return kind()
 
 
 def changed(params: Any) -> dict[str, Any]:

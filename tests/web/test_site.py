@@ -60,7 +60,8 @@ def test_every_element_id_is_there_once(config: dict) -> None:
 
 def test_every_setting_that_is_shown_has_its_control(config: dict) -> None:
     ids = {component["props"].get("elem_id") for component in config["components"]}
-    assert {name for name in setting_infos() if f"setting_{name}" not in ids} == {"disabled_extensions"}
+    assert {name for name in setting_infos() if f"setting_{name}" not in ids} == {
+        "disabled_extensions", "extension_settings"}
 
 
 def test_every_control_has_a_label(config: dict) -> None:

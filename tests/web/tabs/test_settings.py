@@ -1,17 +1,65 @@
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import pytest
 
 from modules.core.errors import InvalidRequest
+from modules.core.request import Request
 from modules.core.settings import Settings
-from modules.web.tabs.settings import changes, form
+from modules.plugin import Context, NoParams, Plugin, param
+from modules.web.tabs.settings import changes, extension_fields, form, in_force, storage
 
 
 def test_only_what_differs_is_saved() -> None:
     shown = {field.name: getattr(Settings(), field.name) for field in form()}
-    assert changes(form(), shown, Settings()) == {}
+    assert changes(form(), shown, shown) == {}
     assert changes(form(), shown | {"jpeg_quality": 55.0, "hide_samplers": ["DDIM"], "sd_vae": "ignored"},
-                   Settings()) == {"jpeg_quality": 55, "hide_samplers": ("DDIM",)}
+                   shown) == {"jpeg_quality": 55, "hide_samplers": ("DDIM",)}
 
 
 def test_a_bad_value_is_named_by_its_label() -> None:
     with pytest.raises(InvalidRequest, match="Quality for saved jpeg"):
-        changes(form(), {"jpeg_quality": 500}, Settings())
+        changes(form(), {"jpeg_quality": 500}, {"jpeg_quality": 80})
+
+
+@dataclass(frozen=True)
+class Own:
+    """What an extension keeps."""
+
+    folder: str = param("here", "Folder")
+    limit: int = param(3, "Limit", minimum=1, maximum=9)
+
+
+class Keeper(Plugin):
+    id, name, Settings = "keeper", "Keeper", Own
+
+
+def test_settings_of_extensions_are_shown_kept_and_reach_their_hooks() -> None:
+    keeper = Keeper(Context(Path(), Path(), {}))
+    others = type("Other", (Plugin,), {"id": "other", "Settings": NoParams})(keeper.context)
+    plugins = (keeper, others)
+    [(name, fields)] = extension_fields(plugins).items()
+    assert name == "Keeper" and [field.elem_id for field in fields] == ["setting_keeper_folder", "setting_keeper_limit"]
+    settings = Settings(extension_settings=json.dumps({"turned_off": {"a": 1}, "keeper": {"limit": 5, "gone": 2}}))
+    values = in_force(fields, settings, plugins)
+    assert values == {"keeper/folder": "here", "keeper/limit": 5}
+    changed = changes(fields, {**values, "keeper/folder": "there"}, values)
+    stored = storage({**changed, "jpeg_quality": 55}, settings.extension_settings, plugins)
+    assert json.loads(stored["extension_settings"]) == {"turned_off": {"a": 1},
+                                                        "keeper": {"folder": "there", "limit": 5}}
+    assert stored["jpeg_quality"] == 55 and storage({"jpeg_quality": 1}, "{}", plugins) == {"jpeg_quality": 1}
+    request = Request(prompt="", settings=replace(settings, extension_settings=stored["extension_settings"]))
+    assert keeper.settings(request) == Own("there", 5) and others.settings(request) == NoParams()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"keeper": 3}', '{"keeper": {"limit": 99}}',
+                                  '{"keeper": {"limit": []}}'])
+def test_damaged_settings_of_extensions_are_the_defaults(text: str) -> None:
+    keeper = Keeper(Context(Path(), Path(), {}))
+    assert keeper.settings(Request(prompt="", settings=Settings(extension_settings=text))) == Own()
+
+
+def test_what_an_extension_does_not_take_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"keeper\.limit"):
+        storage({"keeper/limit": 99}, "not read", (Keeper(Context(Path(), Path(), {})),))
