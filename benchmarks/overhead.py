@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from modules.app.app import App, assemble
 from modules.app.engine_client import EngineClient
 from modules.app.settings import SettingsStore
-from modules.app.workbench import EngineBench, Outcome, WorkerConfig, open_engine, open_host
+from modules.app.workbench import EngineBench, WorkerConfig, open_engine, open_host
 from modules.core.request import Request
-from modules.core.result import FinishedPicture, Watch
+from modules.core.result import FinishedPicture, Outcome, Watch
 from modules.launcher.flags import Flags
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
@@ -183,7 +183,7 @@ class TimedBench(EngineBench):
 
     def generate(self, request: Request, watch: Watch, done: frozenset[int]) -> Outcome:
         """Make the pictures; networks are timed from the job after the one that loads them."""
-        watch_models(self.engine._loader._models, self.clock)
+        watch_models(self.tools.models, self.clock)
         before = self.clock.seconds
         outcome = super().generate(request, watch, done)
         return dataclasses.replace(outcome, warnings=(*outcome.warnings, repr(self.clock.seconds - before)))

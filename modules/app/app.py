@@ -18,9 +18,11 @@ from modules.app.messages import Engine, EngineStatus, Unload
 from modules.app.queue import JobQueue
 from modules.app.settings import SettingsStore
 from modules.app.styles import StyleBook
+from modules.app.tasks import find_task
 from modules.app.workbench import WorkerConfig, open_host
 from modules.core.job import Job
 from modules.core.request import Request
+from modules.core.task import Task, check_task
 from modules.host.registry import Host
 from modules.library.files import Folders, Library, ModelFile, folders
 from modules.library.hashes import HashCache
@@ -86,6 +88,15 @@ class App:
         template = Job(id=admission.new_id(), owner=owner, state="queued", request=admitted.request,
                        created=time.time(), warnings=(*warnings, *admitted.warnings), origin=origin)
         return self.queue.add(template, admission.children(template, admitted.parts))
+
+    def submit_task(self, task: Task, *, owner: str = "", blocking: bool = False, origin: str = "page",
+                    job_id: str | None = None, warnings: Sequence[str] = ()) -> Job:
+        """Queue work that is not a generation, whose values were checked; otherwise as ``submit``."""
+        admission.check_id(job_id)
+        find_task(check_task(task).task)
+        return self.queue.add(Job(
+            id=job_id or admission.new_id(), owner=owner, state="queued", request=task, blocking=blocking,
+            created=time.time(), warnings=tuple(warnings), origin=origin))
 
     def job(self, job_id: str) -> Job:
         """Return a snapshot of a job; raises ``NotFound``."""

@@ -14,6 +14,7 @@ from modules.core import codec
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import Request
 from modules.core.result import Failure, SavedImage
+from modules.core.task import Task
 
 MIGRATIONS = ("""
 CREATE TABLE jobs (
@@ -30,10 +31,12 @@ CREATE TABLE images (
     path TEXT NOT NULL, image TEXT NOT NULL, UNIQUE (job, path));
 CREATE INDEX images_top ON images (top, number);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)
-""",)
+""", """
+ALTER TABLE jobs ADD COLUMN result TEXT NOT NULL DEFAULT '{}'
+""")
 
 _COLUMNS = ("id, top, part, parts, owner, origin, state, blocking, position, created, started, ended, tags, warnings, "
-            "failure, request")
+            "failure, request, result")
 _LISTED = """
 SELECT id FROM jobs WHERE part = 0 {conditions}
 ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
@@ -131,12 +134,12 @@ class JobStore:
         return self.get(rows[0]["id"]) if rows else None
 
     def save(self, job: Job) -> None:
-        """Write state, times, failure, warnings and new images of a job that runs or ends, and sum up its parent."""
+        """Write what changes of a job that runs or ends, new images with it, and sum up its parent."""
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE jobs SET state = ?, started = ?, ended = ?, failure = ?, warnings = ? WHERE id = ?",
+                "UPDATE jobs SET state = ?, started = ?, ended = ?, failure = ?, warnings = ?, result = ? WHERE id = ?",
                 (job.state, job.started, job.ended, _text(job.failure) if job.failure else None,
-                 _text(job.warnings), job.id))
+                 _text(job.warnings), _text(job.result), job.id))
             connection.executemany(
                 "INSERT OR IGNORE INTO images (job, top, path, image) VALUES (?, ?, ?, ?)",
                 [(job.id, job.parent or job.id, image.path, _text(image)) for image in job.images])
@@ -234,7 +237,7 @@ def _insert(connection: sqlite3.Connection, job: Job, top: str, part: int, parts
         "INSERT INTO jobs (id, top, part, parts, owner, origin, state, blocking, position, created, pictures, tags, "
         "warnings, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (job.id, top, part, parts, job.owner, job.origin, job.state, job.blocking, job.position, job.created,
-         request.batch_size * request.batch_count, _text(job.tags), _text(job.warnings), _text(request)))
+         request.pictures, _text(job.tags), _text(job.warnings), _text(request)))
 
 
 def _sum_up(connection: sqlite3.Connection, top: str, child: Job | None, now: float = 0.0) -> None:
@@ -271,13 +274,16 @@ def _job(row: sqlite3.Row, images: Iterable[SavedImage]) -> Job:
         failure=codec.decode(Failure, json.loads(row["failure"])) if row["failure"] else None,
         warnings=tuple(json.loads(row["warnings"])), origin=row["origin"],
         parent="" if row["top"] == row["id"] else row["top"], tags=tuple(json.loads(row["tags"])),
+        result=json.loads(row["result"]),
     )
 
 
 @functools.lru_cache(maxsize=1024)
-def _request(text: str) -> Request:
+def _request(text: str) -> Request | Task:
     """Decode a request; lists show the same ones again and again."""
-    return codec.decode(Request, json.loads(text), ignore_unknown=True)
+    values = json.loads(text)
+    kind: type[Request | Task] = Task if "task" in values else Request
+    return codec.decode(kind, values, ignore_unknown=True)
 
 
 def _conditions(owner: str | None, states: Iterable[str] | None) -> tuple[str, tuple[str, ...]]:

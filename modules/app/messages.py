@@ -12,17 +12,19 @@ from modules.core import codec
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.core.result import Failure, Progress, SavedImage
+from modules.core.task import Task
 
 
 @dataclass(frozen=True)
 class Run:
-    """Generate ``request``; ``saved`` are pictures that an earlier, killed run of the same job already wrote.
+    """Do what ``request`` asks for; ``saved`` are pictures that an earlier, killed run of the same job already wrote.
 
     ``watching`` says whether somebody looks, until a ``Look`` says otherwise.
     """
 
     job_id: str
-    request: Request
+    # A task comes first: what it requires, no generation has.
+    request: Task | Request
     saved: tuple[SavedImage, ...] = ()
     watching: bool = False
 
@@ -111,11 +113,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The job has ended by itself, or because it was asked to (``interrupted``)."""
+    """The job has ended by itself, or because it was asked to (``interrupted``); see ``Job`` for ``result``."""
 
     job_id: str
     interrupted: bool = False
     warnings: tuple[str, ...] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

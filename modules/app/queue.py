@@ -297,7 +297,8 @@ class JobQueue:
             self._on_saved(running, report.image)
         elif isinstance(report, Finished):
             state = INTERRUPTED if report.interrupted else FINISHED
-            self._end(replace(running.job, state=state, warnings=running.job.warnings + report.warnings))
+            self._end(replace(running.job, state=state, warnings=running.job.warnings + report.warnings,
+                              result=report.result))
         else:
             self._end(replace(running.job, state=FAILED, failure=report.failure))
 
@@ -354,7 +355,7 @@ class JobQueue:
         self._save(job)
         top = self.store.get(job.parent) if job.parent else job
         self._running = Running(job, self.store.share(job.parent or job.id), top.started if top else job.started,
-                                Progress(pictures=job.request.batch_size * job.request.batch_count))
+                                Progress(pictures=job.request.pictures))
         self._looking = self._watched(self._running)
         self._publish(STARTED, self._top_job(self._running))
         self._engine.send(Run(job.id, job.request, job.images, self._looking))

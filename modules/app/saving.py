@@ -17,6 +17,7 @@ from modules.app.messages import Report, Run, Saved
 from modules.core.errors import DarkroomError
 from modules.core.request import Request
 from modules.core.result import FinishedPicture, SavedImage
+from modules.core.task import Task
 from modules.imaging import grids
 from modules.library import infotext
 from modules.library.hashes import HashCache, short_hash
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 # Finished pictures that may wait for a hash or a slow disk before sampling waits too.
 WAITING_PICTURES = 8
 MAX_GRID_PIXELS = 128 * 1024 * 1024
+# The names of what tasks make: the number alone where there is no source.
+NAMED_AS_SOURCE = "[number]-[basename]"
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Saver:
         text = infotext.format(picture.prompt, picture.negative_prompt, parameters)
         about = facts(request, picture, parameters)
         ending = f"-{picture.stage}" if picture.stage else ""
-        target = Target(about, request.kind, PICTURE, not self._wants_file(picture), ending)
+        pattern = NAMED_AS_SOURCE if isinstance(request, Task) else ""
+        target = Target(about, request.kind, PICTURE, not self._wants_file(picture), ending, pattern)
         path = self._storage.outputs.save(picture.image, text, target, request.settings)
         return SavedImage(str(path), PICTURE, picture.image.width, picture.image.height, picture.seed, text,
                           picture.index)
@@ -119,7 +123,9 @@ class Saver:
     def grid(self) -> str:
         """Save a grid of the job's pictures if it is wanted; return why not, if that is worth a warning."""
         request, pictures = self._run.request, self.saved
-        if not wants_grid(request, len(pictures)) or any(image.kind == GRID for image in self._run.saved):
+        if isinstance(request, Task) or not wants_grid(request, len(pictures)):
+            return ""
+        if any(image.kind == GRID for image in self._run.saved):
             return ""
         rows = grids.row_count(len(pictures), request.settings.n_rows, request.batch_size)
         pixels = sum(image.width * image.height for image in pictures)
@@ -179,8 +185,11 @@ def wants_grid(request: Request, pictures: int) -> bool:
         pictures > 1 or not settings.grid_only_if_multiple)
 
 
-def facts(request: Request, picture: FinishedPicture, parameters: Mapping[str, str]) -> Facts:
+def facts(request: Request | Task, picture: FinishedPicture, parameters: Mapping[str, str]) -> Facts:
     """Return what patterns can put into the picture's file name."""
+    if isinstance(request, Task):
+        return Facts(picture.seed, now(), picture.prompt, picture.negative_prompt, width=picture.image.width,
+                     height=picture.image.height, basename=picture.basename)
     last = request.seed + request.batch_size * request.batch_count - 1
     return Facts(
         seed=picture.seed, now=now(), prompt=picture.prompt, negative_prompt=picture.negative_prompt,

@@ -32,7 +32,7 @@ class JobWatch:
         self._saver = saver
         self._report = report
         self._clock = clock
-        self._meter = Meter(run.request.batch_size * run.request.batch_count,
+        self._meter = Meter(run.request.pictures,
                             len({image.index for image in run.saved if image.kind == "picture"}))
         self._lock = threading.Lock()
         self._watching = run.watching

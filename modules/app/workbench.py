@@ -6,18 +6,17 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
+from modules.app.tasks import Tools, find_task
 from modules.core.request import Request
-from modules.core.result import Watch
+from modules.core.result import Outcome, Watch
+from modules.core.task import Task
 from modules.host.discover import discover
 from modules.host.registry import Host
 from modules.imaging.resize import RESAMPLERS
 from modules.library.files import Folders, Library, folders
 from modules.library.hashes import HashCache
-
-if TYPE_CHECKING:
-    from modules.engine.engine import Engine
 
 ENGINE = "modules.app.workbench:open_engine"
 
@@ -41,14 +40,6 @@ class WorkerConfig:
         return folders(Path(self.root), {name: value for name, value in self.flags.items() if isinstance(value, str)})
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What ``Workbench.generate`` did: ``complete`` is False if it stopped because it was asked to."""
-
-    complete: bool = True
-    warnings: tuple[str, ...] = ()
-
-
 class Workbench(Protocol):
     """Whatever makes pictures inside the engine's process."""
 
@@ -58,6 +49,9 @@ class Workbench(Protocol):
 
     def generate(self, request: Request, watch: Watch, done: frozenset[int]) -> Outcome:
         """Make the pictures of ``request`` but those whose index is in ``done``; raises ``Interrupted`` if asked."""
+
+    def perform(self, task: Task, watch: Watch, done: frozenset[int]) -> Outcome:
+        """Do ``task``, but for the pictures whose index is in ``done``; raises ``Interrupted`` if asked."""
 
     def files(self, request: Request) -> tuple[str, ...]:
         """Return the paths of the model files that the infotext will want a hash of."""
@@ -106,7 +100,7 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     models = Models(model_budget(device.ram()["total"]), memory.accelerator(placement, info, config.flags))
     host = open_host(config)
     engine = Engine(library, models, placement, {**RESAMPLERS, **host.upscalers()})
-    return EngineBench(info.name or info.kind, engine, host, library,
+    return EngineBench(info.name or info.kind, Tools(library, host, engine, models),
                        lambda: device.memory(placement.device))
 
 
@@ -126,31 +120,33 @@ class EngineBench:
     """The real engine with its plugins."""
 
     device: str
-    engine: Engine
-    host: Host
-    library: Library
+    tools: Tools
     read_memory: Callable[[], Mapping[str, Any]]
 
     def generate(self, request: Request, watch: Watch, done: frozenset[int]) -> Outcome:
         """Make the pictures of ``request`` but those in ``done``."""
-        active = self.host.active(request)
-        result = self.engine.generate(request, active, watch, done)
+        active = self.tools.host.active(request)
+        result = self.tools.engine.generate(request, active, watch, done)
         all_made = result.count + len(done) >= request.batch_size * request.batch_count
         return Outcome(all_made or not watch.stopping(), result.warnings)
 
+    def perform(self, task: Task, watch: Watch, done: frozenset[int]) -> Outcome:
+        """Do ``task`` but for the pictures in ``done``."""
+        return find_task(task.task)(task, self.tools, watch, done)
+
     def files(self, request: Request) -> tuple[str, ...]:
         """Return the paths of checkpoints and VAE."""
-        settings = request.settings
-        checkpoint = self.library.find_checkpoint(request.model)
-        vae = self.library.find_vae(request.vae or settings.sd_vae, checkpoint)
+        settings, library = request.settings, self.tools.library
+        checkpoint = library.find_checkpoint(request.model)
+        vae = library.find_vae(request.vae or settings.sd_vae, checkpoint)
         wanted = (checkpoint if settings.add_model_hash_to_info else None,
                   vae if settings.add_vae_hash_to_info else None,
-                  *(self.library.find_checkpoint(name) for name in others(request)))
+                  *(library.find_checkpoint(name) for name in others(request)))
         return tuple(file.path for file in wanted if file is not None)
 
     def unload(self) -> None:
         """Free every model."""
-        self.engine.unload()
+        self.tools.engine.unload()
 
     def memory(self) -> Mapping[str, Any]:
         """Return memory readings in bytes."""
@@ -158,4 +154,4 @@ class EngineBench:
 
     def close(self) -> None:
         """Tell every plugin that the process ends."""
-        self.host.close()
+        self.tools.host.close()

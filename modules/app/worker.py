@@ -36,8 +36,10 @@ from modules.app.messages import (
 )
 from modules.app.saving import Saver, Storage
 from modules.app.watch import JobWatch
-from modules.app.workbench import Outcome, Workbench, WorkerConfig, open_workbench
+from modules.app.workbench import Workbench, WorkerConfig, open_workbench
 from modules.core.errors import DarkroomError, Interrupted
+from modules.core.request import Request
+from modules.core.result import Outcome
 from modules.library.hashes import HashCache
 from modules.library.outputs import Outputs, expire_spool, remove_partial
 
@@ -171,19 +173,23 @@ class Worker:
 
 
 def run_job(run: Run, bench: Workbench, saver: Saver, watch: JobWatch) -> Finished:
-    """Make and save the pictures of one job; raises what it fails with, after saving what was finished."""
+    """Do one job and save its pictures; raises what it fails with, after saving what was finished."""
     done = frozenset(image.index for image in run.saved if image.kind == "picture")
     with saver:
-        saver.hash_ahead(*bench.files(run.request))
-        outcome = _generate(run, bench, watch, done)
+        outcome = _performed(run, bench, saver, watch, done)
     saver.check()
     warning = saver.grid()
-    return Finished(run.job_id, not outcome.complete, (*outcome.warnings, *([warning] if warning else ())))
+    return Finished(run.job_id, not outcome.complete, (*outcome.warnings, *([warning] if warning else ())),
+                    outcome.result)
 
 
-def _generate(run: Run, bench: Workbench, watch: JobWatch, done: frozenset[int]) -> Outcome:
+def _performed(run: Run, bench: Workbench, saver: Saver, watch: JobWatch, done: frozenset[int]) -> Outcome:
+    asked = run.request
     try:
-        return bench.generate(run.request, watch, done)
+        if not isinstance(asked, Request):
+            return bench.perform(asked, watch, done)
+        saver.hash_ahead(*bench.files(asked))
+        return bench.generate(asked, watch, done)
     except Interrupted:
         if not watch.interrupted:
             raise

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from modules.core.request import Request
 from modules.core.result import Failure, Progress, SavedImage
+from modules.core.task import Task
 
 QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = (
     "queued", "running", "finished", "failed", "cancelled", "interrupted",
@@ -18,13 +21,14 @@ class Job:
     """One row of the queue. Times are seconds since the epoch, 0 where it has not happened yet.
 
     ``blocking`` jobs belong to a caller who waits; they are cancelled, not run again, when the caller is gone after
-    a restart. ``position`` orders queued jobs. ``progress`` is set only while the job runs.
+    a restart. ``position`` orders queued jobs. ``progress`` is set only while the job runs. ``result`` is what a task
+    has to say beside pictures: plain JSON values by name.
     """
 
     id: str
     owner: str
     state: str
-    request: Request
+    request: Request | Task
     blocking: bool = False
     position: float = 0.0
     created: float = 0.0
@@ -37,3 +41,4 @@ class Job:
     origin: str = "page"
     parent: str = ""
     tags: tuple[str, ...] = field(default=())
+    result: Mapping[str, Any] = field(default_factory=dict)

@@ -117,6 +117,11 @@ class Request:
     save_images: bool = True
     save_grid: bool = True
 
+    @property
+    def pictures(self) -> int:
+        """How many pictures are asked for."""
+        return self.batch_size * self.batch_count
+
 
 def check(request: Request) -> Request:
     """Return ``request`` unchanged, or raise ``InvalidRequest`` with the field, its limits and what would do."""

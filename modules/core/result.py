@@ -16,6 +16,7 @@ class FinishedPicture:
     ``image`` is a PIL image. ``parameters`` are the infotext's entries in order; hashes of model and VAE, and of the
     checkpoints whose paths ``others`` has by entry, are put in when the file is written, so that sampling never waits
     for them. ``stage`` is empty for a result, and for what is kept of the way there the end of its file's name.
+    ``basename`` is the name, without its suffix, of the file that a task's picture was made from.
     """
 
     index: int
@@ -29,6 +30,7 @@ class FinishedPicture:
     complete: bool = True
     others: Mapping[str, str] = field(default_factory=dict)
     stage: str = ""
+    basename: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,18 @@ class Failure:
     message: str
     hint: str = ""
     status: int = 500
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What running a job came to: ``complete`` is False if it stopped because it was asked to.
+
+    ``result`` is what a task has to say beside pictures: plain JSON values by name.
+    """
+
+    complete: bool = True
+    warnings: tuple[str, ...] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Watch(Protocol):

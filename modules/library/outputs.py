@@ -36,7 +36,8 @@ class Target:
     """Where a picture belongs: ``tab`` is ``txt2img``, ``img2img`` ...; ``kind`` ``picture`` or ``grid``.
 
     With ``spool`` it goes to the folder of pictures that were asked not to be saved, whatever the settings say.
-    ``ending`` is put at the end of the file's name.
+    ``ending`` is put at the end of the file's name. ``pattern`` takes the place of the settings' patterns for names
+    and subfolders.
     """
 
     facts: Facts
@@ -44,6 +45,7 @@ class Target:
     kind: str = PICTURE
     spool: bool = False
     ending: str = ""
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Outputs:
         if target.spool:
             return self._folders.spool / f"{target.facts.now:%Y-%m-%d}"
         name = f"{patterns.sanitised(target.tab)}-{'grids' if target.kind == GRID else 'images'}"
-        pattern = (settings.directories_filename_pattern or "[prompt_words]") if settings.save_to_dirs else ""
+        subfolders = settings.save_to_dirs and not target.pattern
+        pattern = (settings.directories_filename_pattern or "[prompt_words]") if subfolders else ""
         return self._folders.outputs.joinpath(name, *patterns.safe_path(patterns.expand(pattern, target.facts)))
 
     def _store(self, folder: Path, name: _Name, suffix: str, data: bytes) -> Path:
@@ -193,7 +196,7 @@ def _remove_old(folder: Path, limit: float, suffix: str) -> int:
 def _name(target: Target, settings: Settings) -> _Name:
     if target.kind == GRID:
         return _Name("grid-", f"-{target.facts.seed}", 4)
-    pattern = "" if target.spool else settings.samples_filename_pattern
+    pattern = target.pattern or ("" if target.spool else settings.samples_filename_pattern)
     pattern = pattern or _DEFAULT_PATTERN
     if NUMBER not in pattern:
         pattern = f"{NUMBER}-{pattern}"

@@ -9,6 +9,7 @@ from typing import Any
 from modules.core.job import RUNNING, Job
 from modules.core.request import hires_size
 from modules.core.result import SavedImage
+from modules.core.task import Task
 
 PROMPT_CHARACTERS = 300
 
@@ -36,6 +37,7 @@ def job_view(job: Job, addresses: Addresses = PAGE) -> dict[str, Any]:
         "images": [image_view(addresses.picture(job.id, index), image) for index, image in enumerate(job.images)],
         "failure": dataclasses.asdict(job.failure) if job.failure else None,
         "warnings": list(job.warnings),
+        "result": dict(job.result),
         "progress": dataclasses.asdict(job.progress) if job.progress else None,
         "preview_url": preview_url(job, addresses),
     }
@@ -44,13 +46,15 @@ def job_view(job: Job, addresses: Addresses = PAGE) -> dict[str, Any]:
 def row_view(job: Job) -> dict[str, Any]:
     """Return a job for the queue's list, with what its request asks for in short."""
     request = job.request
+    if isinstance(request, Task):
+        return job_view(job) | {"prompt": request.title, "summary": request.summary, "pictures": request.pictures}
     size = f"{request.width}×{request.height}"
     if request.enable_hr:
         size += " → {}×{}".format(*hires_size(request)[1])
     return job_view(job) | {
         "prompt": request.prompt[:PROMPT_CHARACTERS],
         "summary": f"{size} · {request.steps} steps · {request.sampler}",
-        "pictures": request.batch_count * request.batch_size,
+        "pictures": request.pictures,
     }
 
 

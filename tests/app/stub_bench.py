@@ -12,11 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from modules.app.workbench import Outcome, WorkerConfig
+from modules.app.workbench import WorkerConfig
 from modules.core.errors import InvalidModel, Skipped
 from modules.core.plan import ModelRef
 from modules.core.request import Request
-from modules.core.result import FinishedPicture, Watch
+from modules.core.result import FinishedPicture, Outcome, Watch
+from modules.core.task import Task
 from modules.library.hashes import HashCache
 
 
@@ -53,6 +54,19 @@ class StubBench:
             for index in batch:
                 watch.picture(self._picture(request, index))
         return Outcome(not watch.stopping(), ("a warning",) if "warn" in request.prompt else ())
+
+    def perform(self, task: Task, watch: Watch, done: frozenset[int]) -> Outcome:
+        """Make a picture for each of the task's ``colours`` and say how many there are."""
+        for index, colour in enumerate(task.values["colours"]):
+            if index in done:
+                continue
+            watch.check()
+            watch.batch(index, 1)
+            image = Image.new("RGB", (16, 24), colour)
+            watch.step(1, 1)
+            watch.picture(FinishedPicture(index, image, "a prompt", "", 7, 8, ModelRef(""),
+                                          {"Postprocess": "yes", "Steps": "1", "Seed": "7"}, basename=colour))
+        return Outcome(result={"colours": len(task.values["colours"])})
 
     def _sample(self, request: Request, watch: Watch, first: int) -> None:
         marker = self.folder / "killed"

@@ -13,13 +13,16 @@ from modules.app.engine_client import EngineClient, Patience
 from modules.app.messages import EngineStatus
 from modules.app.settings import SettingsStore
 from modules.app.workbench import WorkerConfig
-from modules.core.job import FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING
+from modules.core.errors import InvalidRequest
+from modules.core.job import FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import Request
+from modules.core.task import Task
 from modules.host.registry import Host
 from modules.launcher.flags import Flags
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
 from modules.library.images import read_image_info
+from modules.web.views import row_view
 from tests.fixtures.fake_engine import write_stand_in_checkpoint
 
 SMALL = Request(prompt="a cat", width=64, height=64, steps=3, seed=1, subseed=1)
@@ -74,6 +77,25 @@ def test_pictures_come_back_with_infotext_and_grid(app):
     assert "Model hash: 9a129038d9, Model: stub" in job.images[0].infotext
     eventually(lambda: app.engine_status().state == "ready")
     assert app.engine_status() == EngineStatus("ready", device="stub", pid=app.engine_status().pid)
+
+
+def test_a_task_is_a_job_like_any_other(app):
+    task = Task("stub", {"colours": ["red", "blue"]}, "two colours", pictures=2)
+    queued = app.queue.add(Job("task-1", "", QUEUED, task))
+    job = app.wait(queued.id, WAIT)
+    assert job.state == FINISHED and job.result == {"colours": 2} and job.request == task
+    assert [(Path(image.path).parent.name, Path(image.path).name, image.kind) for image in job.images] == [
+        ("stub-images", "00000-red.png", "picture"), ("stub-images", "00001-blue.png", "picture")]
+    assert "Postprocess: yes" in read_image_info(job.images[0].path).infotext
+    view = row_view(job)
+    assert (view["prompt"], view["pictures"], view["result"]) == ("two colours", 2, {"colours": 2})
+
+
+def test_a_kind_of_task_that_nobody_does_is_refused_before_it_is_queued(app):
+    with pytest.raises(InvalidRequest, match="no jobs of the kind 'juggle'"):
+        app.submit_task(Task("juggle", {}))
+    with pytest.raises(InvalidRequest, match="pictures must be from 1"):
+        app.submit_task(Task("juggle", {}, pictures=0))
 
 
 def test_progress_previews_and_memory_while_it_runs(app):

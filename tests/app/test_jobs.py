@@ -5,11 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modules.app import jobs
+from modules.app.database import Database
 from modules.app.jobs import JobStore, summary
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import Request
 from modules.core.result import Failure, SavedImage
 from modules.core.settings import Settings
+from modules.core.task import Task
 
 
 @pytest.fixture
@@ -43,6 +46,29 @@ def test_a_row_gives_back_the_whole_job(store):
                                 failure=Failure("E", "m", "h", 507), warnings=("w", "v"))
     store.save(ended)
     assert store.get("a") == ended and store.get("b") is None
+
+
+def test_a_row_gives_back_a_task_and_its_result(store):
+    task = Task("upscale", {"scale": 2.5, "names": ["ü"]}, "two pictures", "by 2.5", 2, Settings(rho=1.5), False)
+    added = store.add(job("a", request=task))
+    ended = dataclasses.replace(added, state=FINISHED, started=4.0, ended=5.0, result={"kept": [1, 2]})
+    store.save(ended)
+    assert store.get("a") == ended and store.share("a").pictures == 2
+
+
+def test_rows_of_before_there_were_tasks_are_read(tmp_path):
+    path = tmp_path / "old.sqlite3"
+    old = Database(path, jobs.MIGRATIONS[:1])
+    with old.write() as connection:
+        connection.execute(
+            "INSERT INTO jobs (id, top, part, parts, owner, origin, state, blocking, position, created, pictures, "
+            "tags, warnings, request) VALUES ('a', 'a', 0, 0, '', 'page', 'finished', 0, 1, 2, 1, '[]', '[]', "
+            "'{\"prompt\": \"old\"}')")
+    old.close()
+    store = JobStore(path)
+    found = store.get("a")
+    store.close()
+    assert found.request == Request(prompt="old") and found.result == {}
 
 
 def test_jobs_run_in_order_and_are_listed_running_queued_ended(store):

@@ -9,6 +9,7 @@ from typing import Any
 from modules.core.errors import ERRORS, DarkroomError, Interrupted, InvalidRequest
 from modules.core.job import CANCELLED, FAILED, FINISHED, Job
 from modules.core.result import Failure, SavedImage
+from modules.core.task import generation_of
 from modules.library.infotext import Infotext, parse
 from modules.web.api.pictures import encoded
 from modules.web.api.sdapi_models import GenerationRequest
@@ -69,7 +70,7 @@ def shown_images(job: Job) -> list[SavedImage]:
 
 def info_of(job: Job) -> dict[str, Any]:
     """Return what A1111 puts into ``info``; what was really used, such as seeds, comes from the infotexts."""
-    request, shown = job.request, shown_images(job)
+    request, shown = generation_of(job.request), shown_images(job)
     pictures = [image for image in shown if image.kind != "grid"]
     texts = [parse(image.infotext) for image in pictures] or [Infotext(request.prompt, request.negative_prompt)]
     first = texts[0].parameters

@@ -58,7 +58,8 @@ class Progress(Out):
 
 
 class Job(Out):
-    """A job. Times are seconds since the epoch, 0 for what has not happened yet."""
+    """A job. Times are seconds since the epoch, 0 for what has not happened yet; ``result`` is what it says beside
+    pictures."""
 
     id: str
     state: str
@@ -72,6 +73,7 @@ class Job(Out):
     warnings: list[str]
     progress: Progress | None
     preview_url: str
+    result: dict[str, Any]
     request: dict[str, Any]
     links: dict[str, str]
 

@@ -14,6 +14,7 @@ from modules.core import codec
 from modules.core.errors import NotFound
 from modules.core.job import Job
 from modules.core.settings import Settings, setting_infos
+from modules.core.task import Task
 from modules.imaging.resize import LATENT_UPSCALERS, RESAMPLERS
 from modules.library.files import ModelFile
 from modules.library.images import read_image_info
@@ -146,14 +147,15 @@ def progress_answer(app: Any, with_image: bool) -> models.ProgressAnswer:
     job, asked_for = app.running(), app.asked()
     if job is None:
         return models.ProgressAnswer()
-    request, progress = job.request, job.progress
-    batches = -(-progress.pictures // request.batch_size) if progress else request.batch_count
+    progress = job.progress
+    steps, batch_size = (0, 1) if isinstance(job.request, Task) else (job.request.steps, job.request.batch_size)
+    batches = -(-(progress.pictures if progress else job.request.pictures) // batch_size)
     state = models.State(
         skipped="skip" in asked_for, interrupted="interrupt" in asked_for, stopping_generation="stop" in asked_for,
         job=job.id, job_count=batches, job_timestamp=made.timestamp(job),
-        job_no=progress.picture // request.batch_size if progress else 0,
+        job_no=progress.picture // batch_size if progress else 0,
         sampling_step=progress.step if progress else 0,
-        sampling_steps=progress.steps if progress and progress.steps else request.steps,
+        sampling_steps=progress.steps if progress and progress.steps else steps,
     )
     preview = app.preview(job.id) if with_image else None
     return models.ProgressAnswer(

@@ -1,0 +1,41 @@
+"""Kinds of jobs that are not generations, and what each hands to the room that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from modules.core.errors import InvalidRequest
+from modules.core.result import Outcome, Watch
+from modules.core.task import Task
+from modules.host.registry import Host
+from modules.library.files import Library
+
+if TYPE_CHECKING:
+    from modules.engine.engine import Engine
+    from modules.runtime.memory import Models
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the engine's process has for a task: its plugins, its files, its loaded models."""
+
+    library: Library
+    host: Host
+    engine: Engine
+    models: Models
+
+
+Perform = Callable[[Task, Tools, Watch, frozenset[int]], Outcome]
+
+# Each imports its room, and torch with it, when it is called: the page's process reads this file, too.
+TASKS: Mapping[str, Perform] = MappingProxyType({})
+
+
+def find_task(name: str, tasks: Mapping[str, Perform] = TASKS) -> Perform:
+    """Return what performs tasks of the kind ``name``; raises ``InvalidRequest``."""
+    if name not in tasks:
+        raise InvalidRequest(f"There are no jobs of the kind {name[:60]!r}.")
+    return tasks[name]
