@@ -15,7 +15,7 @@ import psutil
 from modules.app.styles import read_styles
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.job import Job
-from modules.core.request import MAX_PICTURES, Request, check, with_random_seeds
+from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
 from modules.host.registry import Host
 from modules.imaging.upscalers import find_upscaler
 from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
@@ -87,7 +87,7 @@ def check_kind(request: Request) -> Request:
 
 def check_inputs(request: Request, inputs: Inputs) -> None:
     """Raise ``NotFound`` where a picture or mask that ``request`` begins from is no longer stored."""
-    for key in (*request.init_images, *([request.mask] if request.mask else ())):
+    for key in stored_pictures(request):
         inputs.path(key)
 
 

@@ -83,7 +83,8 @@ def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
 def asked(args: Txt2ImgArguments, settings: Settings, inputs: Inputs) -> Request:
     """Return the request of ``args``, its pictures and mask stored; raises ``InvalidRequest`` naming a bad file."""
     images = tuple(stored(path, inputs) for path in args.images)
-    return args.request(settings, images, stored(args.mask, inputs) if args.mask else "")
+    return args.request(settings, images, *(stored(path, inputs) if path else ""
+                                            for path in (args.mask, args.depth_map)))
 
 
 def stored(path: str, inputs: Inputs) -> str:

@@ -53,7 +53,8 @@ class Request:
     colours around, 1 the picture, 2 noise, 3 nothing. ``inpaint_full_res`` repaints only the part around the mask, at
     the full size. ``inpaint_mode`` is ``masked``, or ``differential``: shades of the mask say how much changes.
     ``outpaint_left`` and so on are pixels by which the picture grows, filled at the start with noise of the picture's
-    own spectrum (``noise``) or the colours of its edge (``edge``).
+    own spectrum (``noise``) or the colours of its edge (``edge``). ``depth_map`` (an id) is light where the picture is
+    near, for models that are told so.
     """
 
     kind: str = "txt2img"
@@ -94,6 +95,7 @@ class Request:
     image_cfg_scale: float = 1.5
     initial_noise_multiplier: float = 1.0
     mask: str = ""
+    depth_map: str = ""
     mask_blur_x: int = 4
     mask_blur_y: int = 4
     mask_round: bool = True
@@ -189,6 +191,11 @@ def outpaint_margins(request: Request) -> tuple[int, int, int, int]:
     return request.outpaint_left, request.outpaint_up, request.outpaint_right, request.outpaint_down
 
 
+def stored_pictures(request: Request) -> tuple[str, ...]:
+    """Return the ids of all pictures that a request begins from."""
+    return (*request.init_images, *(key for key in (request.mask, request.depth_map) if key))
+
+
 def repaints_a_part(request: Request) -> bool:
     """Return whether some of the picture is kept: there is a mask, or the picture grows."""
     return bool(request.mask or any(outpaint_margins(request)))
@@ -197,13 +204,13 @@ def repaints_a_part(request: Request) -> bool:
 def _check_image(request: Request) -> None:
     images = request.init_images
     if request.kind != "img2img":
-        if images or request.mask:
+        if images or request.mask or request.depth_map:
             raise InvalidRequest("Only image to image begins from a picture.")
         return
     if len(images) not in (1, request.batch_size):
         raise InvalidRequest(f"There are {len(images)} pictures to begin from and {request.batch_size} in a batch.",
                              "Give one picture, or one for each of the batch.")
-    for key in (*images, *([request.mask] if request.mask else [])):
+    for key in stored_pictures(request):
         if not INPUT_ID.fullmatch(key):
             raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
     if request.enable_hr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class Canvas:
     """One picture to begin from: RGB ``image`` to encode and, where a part is kept, its ``mask`` (L, same size).
 
     The result is pasted into ``box`` of ``original`` (all of it without) where ``overlay`` is not black; without an
-    overlay it is taken as it is, cut to ``size``.
+    overlay it is taken as it is, cut to ``size``. ``depth`` (L, of the size of ``image``) is light where that is near.
     """
 
     image: Image.Image
@@ -34,6 +35,7 @@ class Canvas:
     original: Image.Image | None = None
     overlay: Image.Image | None = None
     box: Box | None = None
+    depth: Image.Image | None = None
 
     def finished(
         self, result: Image.Image, match_colors: bool = False, opacity: np.ndarray | None = None
@@ -62,11 +64,18 @@ class Canvas:
         return whole
 
 
-def canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> Canvas:
-    """Return the canvas of a stored picture and mask; a mask of another size is brought to the picture's.
+def canvas(
+    request: Request, picture: Image.Image, mask: Image.Image | None, depth: Image.Image | None = None
+) -> Canvas:
+    """Return the canvas of a stored picture, mask and depth map; those of another size are brought to the picture's.
 
     Raises ``InvalidRequest`` for a mask that leaves nothing to repaint.
     """
+    found = _canvas(request, picture, mask)
+    return dataclasses.replace(found, depth=_relief(request, depth, picture.size, found)) if depth else found
+
+
+def _canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> Canvas:
     image = flattened(picture, request.settings.img2img_background_color)
     if not repaints_a_part(request):
         return _whole(request, image)
@@ -84,6 +93,19 @@ def canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> 
     if request.inpaint_mode != "differential":
         found = masks.blurred(found, request.mask_blur_x, request.mask_blur_y)
     return _only_masked(request, image, found) if request.inpaint_full_res else _masked(request, image, found)
+
+
+def _relief(request: Request, depth: Image.Image, size: tuple[int, int], made: Canvas) -> Image.Image:
+    """Return ``depth`` after all that was done to the picture, whose ``size`` was this, to make its canvas."""
+    relief = RESAMPLERS["Bicubic"].upscale(depth.convert("L"), *size)
+    a_part = repaints_a_part(request)
+    if request.resize_mode != LATENT_UPSCALE and not (a_part and request.inpaint_full_res):
+        relief = fitted(relief, request.width, request.height, request.resize_mode)
+    if a_part and any(outpaint_margins(request)):
+        relief = extended(relief, outpaint_margins(request))
+    if made.box is not None:
+        relief = fitted(relief.crop(made.box), request.width, request.height, RESIZE_AND_FILL)
+    return fitted(relief, made.image.width, made.image.height, JUST_RESIZE)
 
 
 def flattened(picture: Image.Image, background: str) -> Image.Image:

@@ -18,6 +18,7 @@ from modules.families.base import ImageCondition
 from modules.imaging import masks
 from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, fitted
 from modules.library.inputs import Inputs
+from modules.plugin import hooks
 
 LATENT_NOISE, LATENT_NOTHING = 2, 3
 
@@ -43,8 +44,8 @@ def opened(inputs: Inputs, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas
     if plan.passes[0].start is None:
         return ()
     keys = [request.init_images[picture.index % len(request.init_images)] for picture in batch]
-    mask = inputs.open(request.mask) if request.mask else None
-    found = {key: canvas(request, inputs.open(key), mask) for key in dict.fromkeys(keys)}
+    mask, depth = (inputs.open(key) if key else None for key in (request.mask, request.depth_map))
+    found = {key: canvas(request, inputs.open(key), mask, depth) for key in dict.fromkeys(keys)}
     return tuple(found[key] for key in keys)
 
 
@@ -59,8 +60,8 @@ def begun(loader: Loader, work: Work, pass_: Pass, loaded: Loaded, noise: torch.
     return Begun(latents, noise * pass_.start.noise, keep)
 
 
-def condition(work: Work, pass_: Pass) -> ImageCondition:
-    """Return what the canvases tell a denoiser that takes more than a noisy latent."""
+def condition(work: Work, pass_: Pass, takes: str) -> ImageCondition:
+    """Return what the canvases tell a denoiser that takes more than a noisy latent (``Variant.takes``)."""
     width, height = pass_.width, pass_.height
     # What all pictures share is encoded once.
     shown = work.canvases[:1] if len({id(one) for one in work.canvases}) == 1 else work.canvases
@@ -69,7 +70,15 @@ def condition(work: Work, pass_: Pass) -> ImageCondition:
     pixels = torch.stack([_tensor(fitted(one.image, width, height, JUST_RESIZE)) for one in shown])
     found = [one.mask for one in shown if one.mask is not None]
     mask = torch.stack([_tensor(one) for one in found]).round() if found else None
-    return ImageCondition(width, height, pixels, mask, mask_strength=work.plan.request.settings.inpainting_mask_weight)
+    return ImageCondition(width, height, pixels, mask, _depth(work, pass_, shown) if takes == "depth" else None,
+                          work.plan.request.settings.inpainting_mask_weight)
+
+
+def _depth(work: Work, pass_: Pass, shown: Sequence[Canvas]) -> torch.Tensor | None:
+    """Return how near the parts of each canvas are, as it was given or as a plugin finds it; None for neither."""
+    found = [one.depth or hooks.depth(work.active, one.image) for one in shown]
+    maps = [_tensor(fitted(one.convert("L"), pass_.width, pass_.height, JUST_RESIZE)) for one in found if one]
+    return torch.stack(maps) if len(maps) == len(shown) else None
 
 
 def _encoded(loader: Loader, work: Work, pass_: Pass, loaded: Loaded) -> torch.Tensor:

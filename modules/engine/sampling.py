@@ -196,7 +196,7 @@ class PassSampling:
         width, height = self._pass.width, self._pass.height
         if loaded.model.variant.takes:
             self._bench.loader.place(loaded, "vae", width * height)
-        return loaded.family.concat(loaded.model, images.condition(self._work, self._pass))
+        return loaded.family.concat(loaded.model, images.condition(self._work, self._pass, loaded.model.variant.takes))
 
     def _prompts(self) -> list[PicturePrompts]:
         before = self._calls(self._work.plan.passes[0]) if self._number else None

@@ -75,7 +75,7 @@ def depth(condition: ImageCondition, cells: tuple[int, int]) -> torch.Tensor:
     if condition.depth is None:
         if condition.pixels is not None:
             raise InvalidRequest("This model needs the depth of the picture.",
-                                 "Give it a depth map, or choose another checkpoint.")
+                                 "Give it a depth map, or an extension that makes one, or choose another checkpoint.")
         return torch.full((1, 1, *cells), FAR)
     given = condition.depth.float()
     small = torch.nn.functional.interpolate(given, size=cells, mode="bicubic")

@@ -84,7 +84,7 @@ _HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures
 class Txt2ImgArguments:
     """The arguments of ``txt2img`` or ``img2img``: ``fields`` of a request, checked ``settings``, where to save.
 
-    ``out`` is a file, a folder or empty for the usual output folder. ``images`` and ``mask`` are paths.
+    ``out`` is a file, a folder or empty for the usual output folder. ``images``, ``mask`` and ``depth_map`` are paths.
     """
 
     fields: Mapping[str, Any]
@@ -92,14 +92,17 @@ class Txt2ImgArguments:
     settings: tuple[tuple[str, Any], ...] = ()
     images: tuple[str, ...] = ()
     mask: str = ""
+    depth_map: str = ""
 
-    def request(self, settings: Settings, images: tuple[str, ...] = (), mask: str = "") -> Request:
-        """Return the request these arguments ask for under ``settings``, from the stored ``images`` and ``mask``.
+    def request(
+        self, settings: Settings, images: tuple[str, ...] = (), mask: str = "", depth_map: str = ""
+    ) -> Request:
+        """Return the request these arguments ask for under ``settings``, from stored pictures.
 
         Raises ``InvalidRequest`` as ``check``.
         """
         return check(Request(**self.fields, settings=with_values(settings, dict(self.settings)), init_images=images,
-                             mask=mask))
+                             mask=mask, depth_map=depth_map))
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,8 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--image", action="append", required=True, metavar="PATH", dest="images",
                        help="a picture; repeat it for each of a batch")
     group.add_argument("--mask", default="", metavar="PATH", help="a picture that is white where to repaint")
+    group.add_argument("--depth-map", default="", metavar="PATH",
+                       help="a picture that is light where the other is near, for depth models")
     _add_fields(group, _IMAGE)
     group.set_defaults(**_IMAGE_DEFAULTS)
 
@@ -238,8 +243,10 @@ def _arguments(command: str, values: argparse.Namespace) -> Txt2ImgArguments:
         arguments.request(Settings())
         return arguments
     fields["mask_blur_y"] = fields["mask_blur_x"]
-    arguments = Txt2ImgArguments(fields, values.out, settings, tuple(values.images), values.mask)
-    arguments.request(Settings(), tuple(_STORED for _ in values.images), _STORED if values.mask else "")
+    arguments = Txt2ImgArguments(fields, values.out, settings, tuple(values.images), values.mask,
+                                 values.depth_map)
+    arguments.request(Settings(), tuple(_STORED for _ in values.images),
+                      *(_STORED if path else "" for path in (values.mask, values.depth_map)))
     return arguments
 
 

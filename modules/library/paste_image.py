@@ -10,7 +10,8 @@ RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resiz
 FILLS = ("fill", "original", "latent noise", "latent nothing")
 # Ids of the pictures that a job of the page began from, and the mode of the tab.
 SOURCES: Mapping[str, str] = MappingProxyType({
-    "Init image": "init_image", "Init mask": "mask", "Init sketch": "sketch", "Img2img mode": "mode",
+    "Init image": "init_image", "Init mask": "mask", "Init sketch": "sketch", "Init depth map": "depth_map",
+    "Img2img mode": "mode",
 })
 
 _NUMBERS: Mapping[str, str] = MappingProxyType({

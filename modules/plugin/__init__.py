@@ -41,6 +41,7 @@ from modules.sampling.samplers import Denoised
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
     from modules.runtime.patches import AttentionHook, Embedding, WeightDelta, low_rank
 
@@ -135,6 +136,10 @@ class Plugin:
 
     def on_plan(self, plan: Plan, params: Any) -> Plan | None:
         """Change the plan: prompts and seeds of pictures, passes, infotext entries."""
+        return None
+
+    def depth(self, image: Image, params: Any) -> Image | None:
+        """Return how near each part of a picture is, light for near: for models that are told so."""
         return None
 
     def patches(self, plan: Plan, segment: Segment, tags: Sequence[Tag], params: Any) -> Sequence[Any]:

@@ -88,6 +88,16 @@ def infotext(active: Sequence[Active]) -> dict[str, str]:
     return entries
 
 
+def depth(active: Sequence[Active], image: Any) -> Any:
+    """Return the depth map of the first plugin that makes one of ``image``, None for none."""
+    for item in active:
+        with named(item.plugin, "depth"):
+            found = item.plugin.depth(image, item.params)
+        if found is not None:
+            return found
+    return None
+
+
 def patches(active: Sequence[Active], plan: Plan, segment: Segment, tags: Sequence[Tag]) -> tuple[Any, ...]:
     """Collect patches for a segment; each plugin gets the tags that it declares."""
     found: list[Any] = []

@@ -18,12 +18,16 @@ USUAL_SIZE = 512
 
 @dataclass(frozen=True)
 class Chosen:
-    """A checkpoint's native side in pixels, its vocabulary, whether it edits pictures by instruction, what it is."""
+    """A checkpoint's native side in pixels, its vocabulary, and what it is."""
 
     size: int
     vocabulary: Vocabulary
-    edits: bool = False
     variant: Variant | None = None
+
+    @property
+    def takes(self) -> str:
+        """What the denoiser sees beside the noisy latent, as ``Variant.takes``."""
+        return self.variant.takes if self.variant else ""
 
 
 def chosen(app: Any) -> Chosen:
@@ -42,7 +46,7 @@ def _known(path: str, mtime: float) -> Chosen:
     """Return what the header at ``path`` tells; ``mtime`` makes a replaced file be read anew."""
     header = read_header(path)
     family, variant = detect(header)
-    return Chosen(variant.default_size, family.vocabulary(header), variant.takes == "edit", variant)
+    return Chosen(variant.default_size, family.vocabulary(header), variant)
 
 
 def usual() -> Chosen:

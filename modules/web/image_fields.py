@@ -56,9 +56,10 @@ FIELDS: Form = (
 
 
 def begun(mode: str, stored: Mapping[str, Any], inputs: Inputs, *, grows: bool) -> dict[str, Any]:
-    """Return ``init_images`` and ``mask`` for a mode, from the ids in a stored form: what was painted is merged in.
+    """Return ``init_images``, ``mask`` and ``depth_map`` for a mode, from the ids in a stored form.
 
-    A picture that ``grows`` needs no mask. Raises ``InvalidRequest`` where the picture or the mask is missing.
+    What was painted is merged in. A picture that ``grows`` needs no mask. Raises ``InvalidRequest`` where the picture
+    or the mask is missing.
     """
     picture, mask, sketch = (known(stored.get(name), inputs) for name in ("init_image", "mask", "sketch"))
     if not picture:
@@ -73,12 +74,12 @@ def begun(mode: str, stored: Mapping[str, Any], inputs: Inputs, *, grows: bool) 
     elif not mask and not grows:
         hint = "Choose a mask." if mode == "inpaint_upload" else "Paint over what is to change."
         raise InvalidRequest("There is no mask.", hint)
-    return {"init_images": (picture,), "mask": mask}
+    return {"init_images": (picture,), "mask": mask, "depth_map": known(stored.get("depth_map"), inputs)}
 
 
 def remembered(mode: str, stored: Mapping[str, Any], inputs: Inputs) -> dict[str, str]:
     """Return infotext entries from which ``recalled`` finds the pictures of a stored form again."""
-    used = {"init_image": True, "mask": mode in ("inpaint", "inpaint_upload"),
+    used = {"init_image": True, "depth_map": True, "mask": mode in ("inpaint", "inpaint_upload"),
             "sketch": mode in ("sketch", "inpaint_sketch")}
     ids = {name: known(stored.get(name), inputs) for name, wanted in used.items() if wanted}
     return {key: {**ids, "mode": mode}[name] for key, name in SOURCES.items() if {**ids, "mode": mode}.get(name)}
@@ -90,7 +91,7 @@ def recalled(extras: Mapping[str, str], inputs: Inputs) -> dict[str, str]:
     picture = known(found.pop("init_image", ""), inputs)
     if not picture or found.get("mode") not in MODES:
         return {}
-    ids = {name: known(found.get(name), inputs) for name in ("mask", "sketch")}
+    ids = {name: known(found.get(name), inputs) for name in ("mask", "sketch", "depth_map")}
     return {"mode": found["mode"], "init_image": picture, **ids}
 
 

@@ -16,7 +16,7 @@ from modules.web.image_batch import brought
 from modules.web.pictures import FRESH, PICTURE
 
 # What the editor may change in a stored form; all other values come from controls.
-NAMES = ("init_image", "mask", "sketch")
+NAMES = ("init_image", "mask", "sketch", "depth_map")
 TABS = ("txt2img", "img2img", "extras")
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from modules.core.result import Failure
 from tests.web.running import Site, fake_engine, make_app, serving
 
 FAILURES = {"impossible": Failure("OutOfMemory", "3 GiB are needed and 2 GiB are free.", "Make it smaller.", 507)}
 DESK = {"width": 1440, "height": 900}
+PATIENCE = 15_000  # milliseconds; the machine may be busy with other tests
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=chromium, headless=True,
@@ -40,7 +42,7 @@ def open_page(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: None if _is_ours(request.url, url) else errors.append(request.url))

@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -107,6 +108,10 @@ def test_a_painted_mask_is_used_and_survives_a_reload(open_page, site) -> None:
     assert generated(page, site).mask == request.mask
 
 
+def pixels(screenshot: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(screenshot)).convert("RGB"), dtype=np.int16)
+
+
 def test_a_mask_survives_a_failure_and_another_tab(open_page, site) -> None:
     page = opened(open_page(), "Inpaint")
     painted(page, "Inpaint")
@@ -121,7 +126,8 @@ def test_a_mask_survives_a_failure_and_another_tab(open_page, site) -> None:
     expect(page.locator("#img2maskimg .editor-size")).to_contain_text("96×64")
     page.wait_for_timeout(500)
     page.mouse.move(0, 0)
-    assert stage.screenshot() == seen
+    # A border may be drawn a shade otherwise.
+    assert np.abs(pixels(stage.screenshot()) - pixels(seen)).max() <= 2
     page.fill(PROMPT, "possible")
     assert generated(page, site).mask == key
 

@@ -32,6 +32,7 @@ from modules.runtime.memory import Models
 from modules.sampling.noise import picture_noise
 from tests.engine.conftest import REQUEST, Recorder
 from tests.fixtures.tiny_models import write_tiny_sd1
+from tests.fixtures.tiny_sd2 import write_tiny_sd2
 
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 EXACT = Settings(img2img_fix_steps=True)
@@ -52,6 +53,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     root = tmp_path_factory.mktemp("installation")
     for name, takes in (("plain", ""), ("inpaint", "inpaint"), ("edit", "edit")):
         write_tiny_sd1(root / f"models/Stable-diffusion/{name}.safetensors", takes=takes)
+    write_tiny_sd2(root / "models/Stable-diffusion/depth.safetensors", takes="depth")
     return Library(folders(root, {}), HashCache(root / "hashes.sqlite3"))
 
 
@@ -341,3 +343,62 @@ def test_a_refiner_goes_on_with_the_picture(engine: Engine, put: Any) -> None:
     first, second = made(engine, request)[0], made(engine, refined)[0]
     assert (first[8:40, 8:40] != second[8:40, 8:40]).any()
     assert (first[48:] == second[48:]).all()
+
+
+class Depths(Plugin):
+    """Keeps the channels beside the latent; ``found`` is what it takes for the depth of every picture."""
+
+    id = "depths"
+
+    def __init__(self, found: Image.Image | None = None) -> None:
+        super().__init__(Context(None, None, {}))  # type: ignore[arg-type]
+        self.found = found
+
+    def depth(self, image: Image.Image, params: Any) -> Image.Image | None:
+        return self.found
+
+    def wrap_model(self, call: Any, plan: Any, params: Any) -> Any:
+        def seeing(inputs: Any) -> Any:
+            self.told = inputs.concat
+            return call(inputs)
+        return seeing
+
+
+def slope(width: int, height: int, upside_down: bool = False) -> Image.Image:
+    """A plane that comes nearer to the right, or to the left."""
+    row = np.linspace(0, 255, width).round().astype(np.uint8)
+    return Image.fromarray(np.broadcast_to(row[::-1] if upside_down else row, (height, width)).copy())
+
+
+def told(engine: Engine, request: Request, plugin: Depths) -> np.ndarray:
+    engine.generate(request, (Active(plugin, Plugin.Params()),), Recorder())
+    row: np.ndarray = plugin.told[0, 0].numpy()
+    return row
+
+
+def test_a_depth_model_is_told_the_map_that_was_given_or_that_a_plugin_finds(engine: Engine, put: Any) -> None:
+    image = noise(64, 64)
+    given = image_request(put, image, model="depth", depth_map=put(slope(32, 32)))
+    for request, plugin, rising in ((given, Depths(), 1), (given, Depths(slope(64, 64, True)), 1),
+                                    (image_request(put, image, model="depth"), Depths(slope(64, 64, True)), -1)):
+        found = told(engine, request, plugin)
+        # Light is near, which is 1 (Rombach et al. 2022); far is -1.
+        np.testing.assert_allclose(found[4][::rising], np.linspace(-1, 1, 8), atol=0.1)
+    with pytest.raises(InvalidRequest, match="needs the depth"):
+        told(engine, image_request(put, image, model="depth"), Depths())
+
+
+@pytest.mark.parametrize("values", [
+    {"resize_mode": 1, "height": 32}, {"inpaint_full_res": True, "inpaint_full_res_padding": 0}, {"outpaint_right": 64},
+    {"resize_mode": 3},
+])
+def test_the_depth_follows_the_picture(engine: Engine, put: Any, values: dict[str, Any]) -> None:
+    """The picture is its own depth map: whatever is done to one is done to the other."""
+    image = slope(128, 128)
+    mask = None if "resize_mode" in values else rectangle((128, 128), (64, 32, 128, 96))
+    request = image_request(put, image.convert("RGB"), mask, **{
+        "model": "depth", "depth_map": put(image), "width": 64, "height": 64, "outpaint_fill": "edge", **values})
+    plugin = Depths()
+    engine.generate(request, (Active(plugin, Plugin.Params()),), Recorder())
+    found = plugin.told[0, 0].numpy()
+    assert np.diff(found.mean(0)).min() >= -1e-3 and found[:, 0].max() < -0.7 and found[:, -1].min() > 0.7

@@ -105,17 +105,19 @@ def test_every_field_that_a_person_may_set_has_an_argument():
              "seed_resize_from_w", "seed_resize_from_h"}
     text = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
     image = parse(["img2img", "--prompt", "a", "--image", "a.png"], {}).txt2img.fields
-    paths = {"init_images", "mask", "mask_round"}
+    paths = {"init_images", "mask", "mask_round", "depth_map"}
     assert set(text) | set(image) == set(Request.__dataclass_fields__) - (apart - {"kind"}) - paths
     assert "mask_blur_x" not in text and "hr_scale" not in image
 
 
 def test_pictures_are_begun_from_with_what_is_written():
     words = ["--denoising-strength", "0.5", "--mask", "m.png", "--mask-blur", "9", "--only-masked", "--mask-invert",
-             "--masked-content", "2", "--outpaint-left", "64", "--batch-size", "2", "--image", "b.png"]
+             "--masked-content", "2", "--outpaint-left", "64", "--batch-size", "2", "--image", "b.png",
+             "--depth-map", "d.png"]
     arguments = parse(["img2img", "--prompt", "a", "--image", "a.png", *words], {}).txt2img
-    assert (arguments.images, arguments.mask) == (("a.png", "b.png"), "m.png")
-    request = arguments.request(Settings(), ("1" * 32, "2" * 32), "3" * 32)
+    assert (arguments.images, arguments.mask, arguments.depth_map) == (("a.png", "b.png"), "m.png", "d.png")
+    request = arguments.request(Settings(), ("1" * 32, "2" * 32), "3" * 32, "4" * 32)
+    assert request.depth_map == "4" * 32
     assert (request.kind, request.init_images, request.mask, request.denoising_strength) == (
         "img2img", ("1" * 32, "2" * 32), "3" * 32, 0.5)
     assert (request.mask_blur_x, request.mask_blur_y, request.inpaint_full_res, request.inpainting_mask_invert,

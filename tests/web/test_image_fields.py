@@ -21,9 +21,9 @@ def stored(inputs):
 
 def test_each_mode_takes_what_it_shows(inputs, stored) -> None:
     made = {mode: begun(mode, stored, inputs, grows=False) for mode in MODES}
-    assert made["image"] == {"init_images": (stored["init_image"],), "mask": ""}
+    assert made["image"] == {"init_images": (stored["init_image"],), "mask": "", "depth_map": ""}
     for mode in ("inpaint", "inpaint_upload"):
-        assert made[mode] == {"init_images": (stored["init_image"],), "mask": stored["mask"]}
+        assert made[mode] == {"init_images": (stored["init_image"],), "mask": stored["mask"], "depth_map": ""}
     for mode in ("sketch", "inpaint_sketch"):
         with inputs.open(made[mode]["init_images"][0]) as picture:
             assert (picture.getpixel((1, 1)), picture.getpixel((0, 0))) == ((0, 255, 0), (255, 0, 0))
@@ -37,7 +37,8 @@ def test_without_a_mask_nothing_is_repainted_but_what_grows(inputs, stored, mode
     only = {"init_image": stored["init_image"]}
     with pytest.raises(InvalidRequest, match="no mask"):
         begun(mode, only, inputs, grows=False)
-    assert begun(mode, only, inputs, grows=True) == {"init_images": (stored["init_image"],), "mask": ""}
+    assert begun(mode, only, inputs, grows=True) == {
+        "init_images": (stored["init_image"],), "mask": "", "depth_map": ""}
 
 
 @pytest.mark.parametrize("key", [None, "", "0" * 32, "../x"])

@@ -11,7 +11,7 @@ from tests.web.running import fake_engine, make_app
 
 OURS = {"x-darkroom": "page"}
 RAW = OURS | {"content-type": "application/octet-stream"}
-NOTHING = {"init_image": "", "mask": "", "sketch": ""}
+NOTHING = {"init_image": "", "mask": "", "sketch": "", "depth_map": ""}
 
 
 @pytest.fixture

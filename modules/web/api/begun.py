@@ -37,6 +37,8 @@ def begun(body: Img2ImgRequest, app: Any, values: Mapping[str, Any], pasted: Map
     if body.mask:
         (found["mask"],) = _stored((body.mask,), inputs, settings)
         found |= masking(body, pasted)
+    if body.depth_map:
+        (found["depth_map"],) = _stored((body.depth_map,), inputs, settings)
     script = SCRIPTS.get((body.script_name or "").strip().lower())
     return found | (script(body.script_args or []) if script else {})
 

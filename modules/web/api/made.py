@@ -21,7 +21,7 @@ KNOWN = frozenset({
 })
 
 
-PICTURES = ("init_images", "mask")
+PICTURES = ("init_images", "mask", "depth_map")
 
 
 def answer(job: Job, parameters: str, body: GenerationRequest) -> bytes:

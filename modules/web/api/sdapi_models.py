@@ -89,6 +89,7 @@ class Img2ImgRequest(GenerationRequest):
     resize_mode: int | None = Field(0, description="0 resize, 1 crop, 2 fill, 3 resize the latent.")
     image_cfg_scale: float | None = Field(None, description="For InstructPix2Pix models; null is 1.5.")
     mask: str | None = Field(None, description="White is repainted. Its size is that of the picture.")
+    depth_map: str | None = Field(None, description="Light is near; for checkpoints that are told the depth.")
     mask_blur_x: int | None = 4
     mask_blur_y: int | None = 4
     mask_blur: int | None = Field(None, description="Both directions at once; wins over the other two.")

@@ -35,6 +35,8 @@ EDITORS = {
                       '<h3>Mask</h3>'
                       '<darkroom-editor tab="img2img" mode="image" field="mask"></darkroom-editor></div>',
 }
+DEPTH = ('<h3>Depth map, light is near</h3>'
+         '<darkroom-editor tab="img2img" mode="image" field="depth_map"></darkroom-editor>')
 EDITOR_IDS = {"image": "img2img_image", "sketch": "img2img_sketch", "inpaint": "img2maskimg",
               "inpaint_sketch": "inpaint_sketch", "inpaint_upload": "img_inpaint_base"}
 
@@ -63,7 +65,7 @@ def sent_picture(body: Mapping[str, str], app: Any) -> dict[str, Any]:
     A mask or paint of before does not go with it. Raises ``NotFound`` where the picture is not stored.
     """
     picture = Inputs(app.folders.inputs).get(body["init_image"])
-    values: dict[str, Any] = {"init_image": picture.id, "mask": "", "sketch": ""}
+    values: dict[str, Any] = {"init_image": picture.id, "mask": "", "sketch": "", "depth_map": ""}
     if body.get("mode") in MODES:
         values["mode"] = body["mode"]
     if app.settings.get().send_size:
@@ -124,9 +126,14 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     click = quietly(controls.buttons["img2img_detect_image_size_btn"].click, size,
                     outputs=[controls["width"], controls["height"]])
     quietly(click.then, store, inputs=controls.inputs())
-    listen([page.load, tab.select], lambda: gr.update(visible=chosen(app).edits),
-           outputs=controls["image_cfg_scale"])
+    listen([page.load, tab.select], lambda: _shown(chosen(app).takes),
+           outputs=[controls["image_cfg_scale"], controls.places["depth"]])
     quietly(controls["scale"].change, inputs=controls["scale"], js="scale => window.darkroom.scaled(scale)")
+
+
+def _shown(takes: str) -> list[Any]:
+    """Return whether to show what only models that edit, or that are told the depth, need."""
+    return [gr.update(visible=takes == kind) for kind in ("edit", "depth")]
 
 
 def _pictures(controls: Controls) -> None:
@@ -134,6 +141,8 @@ def _pictures(controls: Controls) -> None:
     for mode in EDITORS:
         with gr.Column(elem_id=EDITOR_IDS[mode], elem_classes=["only", f"in-{mode}"]):
             markup(EDITORS[mode])
+    with gr.Column(elem_id="img2img_depth", visible=False) as controls.places["depth"]:
+        markup(DEPTH)
     with gr.Column(elem_id="img2img_batch", elem_classes=["only", f"in-{BATCH}"]):
         markup('<darkroom-batch tab="img2img"></darkroom-batch>')
         for field in image_batch.FIELDS:

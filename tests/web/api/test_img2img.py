@@ -138,3 +138,9 @@ def test_a_job_of_our_own_api_begins_from_a_stored_picture(client, app) -> None:
     assert (asked(app).init_images, asked(app).mask) == ((key,), key)
     gone = client.post("/darkroom/v1/jobs", json={**SMALL, "kind": "img2img", "init_images": ["0" * 32]})
     assert gone.status_code == 404 and "no longer stored" in gone.json()["message"]
+
+
+def test_a_depth_map_is_stored_and_named(client, app) -> None:
+    assert ask(client, depth_map=png((10, 10), "white", "L")).status_code == 200
+    assert Inputs(app.folders.inputs).open(asked(app).depth_map).size == (10, 10)
+    assert ask(client, depth_map="no picture").status_code == 422

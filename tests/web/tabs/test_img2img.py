@@ -78,7 +78,7 @@ def test_an_infotext_brings_back_form_pictures_and_mask(app) -> None:
 
 def test_a_sent_picture_brings_its_size_where_settings_say_so(app) -> None:
     body = {"init_image": picture(app, (500, 90)), "mode": "inpaint"}
-    expected = {"init_image": body["init_image"], "mask": "", "sketch": "", "mode": "inpaint"}
+    expected = {"init_image": body["init_image"], "mask": "", "sketch": "", "depth_map": "", "mode": "inpaint"}
     assert img2img.sent_picture(body, app) == expected | {"width": 496, "height": 88}
     body["init_image"] = picture(app, (4096, 3072))
     assert [img2img.sent_picture(body, app)[side] for side in ("width", "height")] == [2048, 1536]
@@ -87,3 +87,10 @@ def test_a_sent_picture_brings_its_size_where_settings_say_so(app) -> None:
     expected["init_image"] = body["init_image"]
     app.settings.update({"send_size": False})
     assert img2img.sent_picture(body, app) == expected
+
+
+def test_a_depth_map_goes_with_the_picture_and_comes_back(app) -> None:
+    key = picture(app, (8, 8))
+    asked = img2img.request(img2img.form(app), values(app, depth_map=key), app)
+    assert asked.depth_map == key == asked.parameters["Init depth map"]
+    assert img2img.request(img2img.form(app), values(app, depth_map="0" * 32), app).depth_map == ""
