@@ -329,7 +329,7 @@ class Editor extends HTMLElement {
     for (const bar of this.querySelectorAll(".editor-bar")) bar.hidden = !picture;
     this.classList.toggle("filled", Boolean(picture));
     if (!picture) this.part(".editor-size").textContent = "";
-    if (!same) { this.last = null; this.fit(); }
+    if (!same) { this.last = null; this.screen.resize(); this.fit(); }
     if (this.field === "init_image") document.dispatchEvent(new CustomEvent("darkroom:picture", { detail: this.size() }));
   }
 
