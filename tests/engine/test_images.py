@@ -9,9 +9,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 import transformers
 from diffusers.models.attention_processor import AttnProcessor2_0
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from modules.core.errors import InvalidRequest, NotFound
@@ -252,6 +255,30 @@ def test_outside_of_the_mask_nothing_changes(engine: Engine, put: Any, values: d
         inside, reach = ~inside, ~np.pad(np.ones((18, 14), dtype=bool), ((19, 27), (29, 21)))
     assert not changed[~reach].any()
     assert changed[inside].mean() > 0.5
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(st.booleans(), min_size=48, max_size=48).filter(any),
+    blur=st.tuples(st.integers(0, 6), st.integers(0, 6)), invert=st.booleans(),
+    values=st.fixed_dictionaries({
+        "inpaint_full_res_padding": st.integers(0, 40), "inpaint_full_res": st.booleans(),
+        "inpainting_fill": st.integers(0, 3), "sampler": st.sampled_from(("Euler a", "DDIM"))}),
+)
+def test_outside_of_any_mask_nothing_changes(
+    engine: Engine, put: Any, cells: list[bool], blur: tuple[int, int], invert: bool, values: dict[str, Any]
+) -> None:
+    """Masks of 8 by 6 squares, blurred: what they leave black by the blur's reach stays, bit for bit."""
+    image, painted = noise(128, 96), np.kron(np.reshape(cells, (6, 8)), np.ones((16, 16), dtype=bool))
+    repainted = ~painted if invert else painted
+    assume(repainted.any())
+    request = image_request(
+        put, image, Image.fromarray(painted.astype(np.uint8) * 255), steps=2, width=128, height=96,
+        inpainting_mask_invert=invert, mask_blur_x=blur[0], mask_blur_y=blur[1], **values)
+    changed = (made(engine, request)[0] != np.asarray(image)).any(-1)
+    across, down = (int(2.5 * one + 0.5) for one in blur)
+    reach = scipy.ndimage.maximum_filter(repainted, size=(2 * down + 1, 2 * across + 1))
+    assert not changed[~reach].any() and changed[repainted].any()
 
 
 def test_only_masked_samples_the_size_that_was_asked_for(engine: Engine, put: Any) -> None:
