@@ -19,10 +19,12 @@ LAYOUTS: Mapping[int, tuple[str, ...]] = {
 }
 # Over the blocks of 17 values, by the names that people write.
 PRESETS: Mapping[str, str] = {
-    "NONE": "00000000000000000", "ALL": "11111111111111111", "INS": "11100000000000000", "IND": "10001110000000000",
-    "INALL": "11111110000000000", "MIDD": "10001111111100000", "OUTD": "10000000111100000",
-    "OUTS": "10000000000011111", "OUTALL": "10000000111111111",
+    "NONE": "00000000000000000", "INS": "11100000000000000", "IND": "10001110000000000",
+    "MIDD": "10001111111100000", "OUTD": "10000000111100000", "OUTS": "10000000000011111",
 }
+# Those that mean whole sides: SDXL attends in blocks that the 17 of Stable Diffusion leave out.
+SIDES: Mapping[str, tuple[str, ...]] = {"ALL": ("BASE", "IN", "M", "OUT"), "INALL": ("BASE", "IN"),
+                                        "OUTALL": ("BASE", "OUT")}
 
 
 def block_weights(text: str) -> Mapping[str, float]:
@@ -30,12 +32,14 @@ def block_weights(text: str) -> Mapping[str, float]:
 
     Raises ``InvalidRequest`` for an unknown name, another number of values, or what is no number.
     """
+    if text.upper() in SIDES:
+        return {block: float(block.startswith(SIDES[text.upper()])) for block in LAYOUTS[26]}
     if text.upper() in PRESETS:
         return dict(zip(LAYOUTS[17], map(float, PRESETS[text.upper()]), strict=True))
     values = text.split(",")
     if len(values) not in LAYOUTS:
         raise InvalidRequest(f"lbw={text[:60]}: {len(values)} values.",
-                             f"Give 17 or 26 (SD), 12 or 20 (SDXL), or one of {', '.join(PRESETS)}.")
+                             f"Give 17 or 26 (SD), 12 or 20 (SDXL), or one of {', '.join((*PRESETS, *SIDES))}.")
     try:
         return dict(zip(LAYOUTS[len(values)], map(float, values), strict=True))
     except ValueError as error:

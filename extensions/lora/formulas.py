@@ -109,9 +109,9 @@ def _difference(parts: Parts, rank: int | None) -> Change:
 def _generalized(parts: Parts, rank: int | None) -> Change:
     """GLoRA (Chavan et al. 2023): a change in proportion to the weight, and one on its own."""
     a1, a2, b1, b2 = (parts[f"{name}.weight"].flatten(1) for name in ("a1", "a2", "b1", "b2"))
-    # Files of either time: the two of each pair have changed places.
-    newer = b2.shape[1] == b1.shape[0] == a1.shape[0] == a2.shape[1]
-    outer, inner = ((a2, b2), (a1, b1)) if newer else ((a1, b1), (a2, b2))
+    # The two of each pair have changed places since; the rank, which is the smaller side, tells where it is.
+    older = a1.shape[0] < a1.shape[1]
+    outer, inner = ((a2, b2), (a1, b1)) if older else ((a1, b1), (a2, b2))
     scale = _scale(parts, inner[0].shape[0])
 
     def change(weight: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from modules.core.errors import InvalidModel
 from modules.runtime.attention import Hook
 from modules.runtime.residence import settle
+from modules.runtime.weights import is_finite
 
 TOKENS = "embeddings.token_embedding.weight"
 Kind = TypeVar("Kind")
@@ -141,7 +142,11 @@ def _grouped(patches: Sequence[Kind], key: Callable[[Kind], Any]) -> dict[Any, l
 
 
 def _changed(deltas: Sequence[WeightDelta], weight: torch.Tensor) -> torch.Tensor:
-    """Add every change in float32 and round once."""
+    """Add every change in float32 and round once, to sixteen bits where the weight is held in eight.
+
+    In eight bits most of a small change would be lost. Raises ``InvalidModel`` for a change that does not fit, or that
+    makes a weight larger than its type can be.
+    """
     original = weight.float()
     total = original.clone()
     for patch in deltas:
@@ -154,7 +159,13 @@ def _changed(deltas: Sequence[WeightDelta], weight: torch.Tensor) -> torch.Tenso
                 f"{patch.key} does not fit this model: {patch.name} is {tuple(weight.shape)}.",
                 "It was made for another kind of model.",
             ) from error
-    return total.to(weight.dtype)
+    changed = total.to(torch.float16 if weight.dtype.itemsize == 1 else weight.dtype)
+    if not is_finite(changed):
+        raise InvalidModel(
+            f"{', '.join(dict.fromkeys(patch.key for patch in deltas))} makes {deltas[0].name} larger than a number of "
+            f"its type can be.", "Use a smaller weight.",
+        )
+    return changed
 
 
 def _add_words(model: Patchable, component: str, group: Sequence[Embedding]) -> None:

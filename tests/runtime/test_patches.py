@@ -59,6 +59,27 @@ def test_deltas_are_added_in_float32_and_rounded_once(dtype):
     assert model.modules["unet"][0].weight.dtype == dtype
 
 
+def test_a_weight_of_eight_bits_is_replaced_by_one_of_sixteen():
+    model = Model(torch.float8_e4m3fn)
+    weight = model.modules["unet"][0].weight
+    before = weight.detach().double()
+    apply(model, [POOL[0]])
+    changed = model.modules["unet"][0].weight
+    expected = before + 0.7 * POOL[0].delta(before.float()).double()
+    assert changed.dtype == torch.float16
+    torch.testing.assert_close(changed.double(), expected, rtol=1e-3, atol=1e-6)
+    undo(model)
+    assert model.modules["unet"][0].weight is weight
+
+
+def test_a_change_beyond_what_a_type_can_hold_is_refused_and_undone():
+    model = Model(torch.float16)
+    originals = model.parameters()
+    with pytest.raises(InvalidModel, match="huge makes 0.weight larger"):
+        apply(model, [POOL[3], WeightDelta("unet", "0.weight", "huge", 1e9, torch.ones_like)])
+    assert all(model.parameters()[place] is value for place, value in originals.items())
+
+
 def test_low_rank_changes_pointwise_convolutions():
     model = Model()
     before = model.modules["unet"][1].weight.detach().clone()

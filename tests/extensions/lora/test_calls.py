@@ -44,6 +44,9 @@ def test_blocks(read: Any) -> None:
     assert (seventeen["BASE"], seventeen["M00"], seventeen["OUT11"], len(seventeen)) == (0.5, 1, 0.25, 17)
     assert read("<lora:a:1:lbw=outall>").blocks["OUT03"] == 1 and read("<lora:a:1:lbw=outall>").blocks["IN01"] == 0
     assert [name for name, value in read("<lora:a:1:lbw=INS>").blocks.items() if value] == ["BASE", "IN01", "IN02"]
+    for name, left_out in (("ALL", set()), ("INALL", {"M", "O"}), ("OUTALL", {"M", "I"})):
+        found = read(f"<lora:a:1:lbw={name}>").blocks
+        assert {block[0] for block, value in found.items() if not value} == left_out and len(found) == 26
     for count, name in ((12, "OUT05"), (20, "OUT08"), (26, "OUT11")):
         assert list(read(f"<lora:a:1:lbw={','.join(['1'] * count)}>").blocks)[-1] == name
 

@@ -121,18 +121,25 @@ def norm() -> Any:
     return {"w_norm": found, "b_norm": found}, drawn(OUT, seed=1), exact(found)
 
 
-def glora() -> Any:
+def glora_of_older_files() -> Any:
     parts = {"a1.weight": drawn(RANK, IN), "a2.weight": drawn(IN, RANK), "b1.weight": drawn(RANK, IN, seed=2),
              "b2.weight": drawn(OUT, RANK)}
     a1, a2, b1, b2 = map(exact, parts.values())
     return {**parts, **ALPHA}, WEIGHT, (b2 @ b1 + exact(WEIGHT) @ a2 @ a1) * 0.5
 
 
-def glora_of_older_files() -> Any:
+def glora() -> Any:
     parts = {"a1.weight": drawn(IN, RANK), "a2.weight": drawn(RANK, IN), "b1.weight": drawn(OUT, RANK),
              "b2.weight": drawn(RANK, IN, seed=2)}
     a1, a2, b1, b2 = map(exact, parts.values())
     return {**parts, **ALPHA}, WEIGHT, (b1 @ b2 + exact(WEIGHT) @ a1 @ a2) * 0.5
+
+
+def glora_of_a_square() -> Any:
+    parts = {"a1.weight": drawn(IN, RANK), "a2.weight": drawn(RANK, IN), "b1.weight": drawn(IN, RANK, seed=2),
+             "b2.weight": drawn(RANK, IN, seed=3)}
+    a1, a2, b1, b2 = map(exact, parts.values())
+    return {**parts, **ALPHA}, WEIGHT[:IN], (b1 @ b2 + exact(WEIGHT[:IN]) @ a1 @ a2) * 0.5
 
 
 def rotation(blocks: torch.Tensor) -> list[np.ndarray]:
@@ -184,8 +191,8 @@ def dora_along_outputs() -> Any:
 
 
 KINDS = [lora, lora_without_alpha, locon, locon_tucker, loha, loha_tucker, lokr_full, lokr_low_rank, lokr_convolution,
-         ia3_on_output, ia3_on_input, difference, norm, glora, glora_of_older_files, oft, oft_with_a_limit, boft, dora,
-         dora_along_outputs]
+         ia3_on_output, ia3_on_input, difference, norm, glora, glora_of_older_files, glora_of_a_square, oft,
+         oft_with_a_limit, boft, dora, dora_along_outputs]
 
 
 @pytest.mark.parametrize("kind", KINDS)
