@@ -7,13 +7,12 @@ values, beside the layer structure. A network adds its output to what it is give
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modules.plugin import InvalidModel, read_tensors
+from modules.plugin import InvalidModel, Stamp, model_files, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -26,15 +25,6 @@ LINEAR = "linear"
 OLD_STRUCTURE = (1.0, 2.0, 1.0)
 OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}
 MAX_LAYERS = 64
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """A file as it is now; equal stamps are the same content."""
-
-    path: Path
-    mtime: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -60,20 +50,10 @@ class Hypernetwork:
 
 def found(folders: Iterable[Path]) -> dict[str, list[Stamp]]:
     """Return the hypernetwork files in ``folders`` and below, by name."""
-    paths = sorted((path for folder in folders for path in _files(folder)), key=lambda path: str(path).lower())
     by_name: dict[str, list[Stamp]] = {}
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        by_name.setdefault(path.stem, []).append(Stamp(path, status.st_mtime_ns, status.st_size))
+    for stamp in model_files(folders, (SUFFIX,)):
+        by_name.setdefault(stamp.path.stem, []).append(stamp)
     return by_name
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return (Path(directory, name) for directory, _, names in os.walk(folder) for name in names
-            if name.lower().endswith(SUFFIX))
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,13 +15,14 @@ from modules.plugin import (
     Plugin,
     Route,
     Segment,
+    Stamp,
     Tag,
     Variant,
     extract_tags,
     model_variant,
 )
 
-from .networks import Hypernetwork, Stamp, found, load
+from .networks import Hypernetwork, found, load
 
 if TYPE_CHECKING:
     import torch

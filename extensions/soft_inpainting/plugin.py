@@ -43,6 +43,7 @@ class SoftInpainting(Plugin):
     description = "Repaints without a seam, by AUTOMATIC1111's method."
     version = "1.0"
     Params = Options
+    panels = ("img2img",)
 
     def on_plan(self, plan: Plan, params: Options) -> Plan | None:
         """Give the options to each pass that begins from pictures."""

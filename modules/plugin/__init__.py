@@ -99,6 +99,7 @@ class Plugin:
     Settings: ClassVar[type] = NoParams
 
     tags: ClassVar[tuple[str, ...]] = ()
+    panels: ClassVar[tuple[str, ...]] = ("txt2img", "img2img")
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -24,7 +24,7 @@ def shared_fields(tab: str) -> Form:
 def complete(fields: Form, tab: str, app: Any) -> Form:
     """Return ``fields`` with the choices that there are now, and those of all loaded plugins."""
     choices = _choices(app)
-    plugins = (found.plugin for found in app.host.found if found.plugin is not None)
+    plugins = (plugin for plugin in app.host.plugins() if tab in plugin.panels)
     return tuple(
         with_choices(item, choices[item.name]) if item.name in choices else item for item in fields
     ) + tuple(field for plugin in plugins for field in plugin_fields(plugin.id, plugin.Params, tab))

@@ -141,7 +141,8 @@ def _pictures(controls: Controls) -> None:
     for mode in EDITORS:
         with gr.Column(elem_id=EDITOR_IDS[mode], elem_classes=["only", f"in-{mode}"]):
             markup(EDITORS[mode])
-    with gr.Column(elem_id="img2img_depth", visible=False) as controls.places["depth"]:
+    with gr.Column(elem_id="img2img_depth", elem_classes=["only", *(f"in-{mode}" for mode in MODES if mode != BATCH)],
+                   visible=False) as controls.places["depth"]:
         markup(DEPTH)
     with gr.Column(elem_id="img2img_batch", elem_classes=["only", f"in-{BATCH}"]):
         markup('<darkroom-batch tab="img2img"></darkroom-batch>')

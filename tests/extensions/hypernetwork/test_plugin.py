@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from extensions.hypernetwork.networks import Stamp, load
+from extensions.hypernetwork.networks import load
 from extensions.hypernetwork.plugin import hook
 from modules.engine.engine import Engine
 from modules.host.discover import discover
 from modules.host.registry import Host
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
-from modules.plugin import Asked, InvalidModel
+from modules.plugin import Asked, InvalidModel, Stamp
 from modules.runtime.attention import AttentionLayer, attend
 from modules.runtime.device import Placement
 from modules.runtime.memory import Models

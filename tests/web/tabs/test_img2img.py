@@ -1,14 +1,19 @@
+from pathlib import Path
+
 import gradio as gr
 import pytest
 from PIL import Image
 
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request
+from modules.host.discover import discover
 from modules.library.inputs import Inputs
 from modules.web.form import restored
 from modules.web.paste import paste
-from modules.web.tabs import img2img
+from modules.web.tabs import img2img, txt2img
 from tests.web.running import fake_engine, make_app
+
+EXTENSIONS = Path(__file__).resolve().parents[3] / "extensions"
 
 
 @pytest.fixture
@@ -94,3 +99,12 @@ def test_a_depth_map_goes_with_the_picture_and_comes_back(app) -> None:
     asked = img2img.request(img2img.form(app), values(app, depth_map=key), app)
     assert asked.depth_map == key == asked.parameters["Init depth map"]
     assert img2img.request(img2img.form(app), values(app, depth_map="0" * 32), app).depth_map == ""
+
+
+def test_a_panel_stands_only_in_the_tabs_where_it_does_something(tmp_path) -> None:
+    found = discover([EXTENSIONS], tmp_path, {}, frozenset())
+    built = make_app(tmp_path, fake_engine(tmp_path), found)
+    built.close()
+    panels = {tab: {field.name.partition("/")[0] for field in form(built) if "/" in field.name}
+              for tab, form in (("txt2img", txt2img.form), ("img2img", img2img.form))}
+    assert panels["img2img"] == panels["txt2img"] | {"soft_inpainting"} > panels["txt2img"] >= {"guidance"}
