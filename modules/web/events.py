@@ -21,3 +21,17 @@ def listen(triggers: list[Any], action: Callable[..., Any], **options: Any) -> A
     """Connect several events to one action, as ``quietly`` does."""
     return gr.on(triggers, action, queue=False, show_progress="hidden", api_visibility="private", preprocess=False,
                  **options)
+
+
+def restoring(triggers: list[Any], tab: str, action: Callable[..., Any], outputs: Any) -> None:
+    """Fill the controls of a tab with what is stored; until it is there they are hidden.
+
+    Whatever was typed earlier would be overwritten by it, and storing the form earlier would overwrite what is stored.
+    """
+    for trigger in triggers:
+        asked = quietly(trigger, action, outputs=outputs, js=_marked(tab, "remove"))
+        quietly(asked.then, js=_marked(tab, "add"))
+
+
+def _marked(tab: str, change: str) -> str:
+    return f"() => {{ document.body.classList.{change}('restored-{tab}'); return []; }}"

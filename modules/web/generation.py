@@ -16,7 +16,7 @@ from modules.web import styles
 from modules.web.answers import failure_view, owner_of
 from modules.web.chosen import chosen
 from modules.web.controls import Controls, shown_choices
-from modules.web.events import listen, quietly
+from modules.web.events import listen, quietly, restoring
 from modules.web.form import Form, restored, to_storage
 from modules.web.generation_form import LISTED
 from modules.web.generation_layout import paste_id
@@ -52,8 +52,7 @@ def wire(generator: Generator, controls: Controls, app: Any, tab: Any, page: Any
     changes = [controls[field.name].input for field in controls.form if field.kind not in NUMBER_KINDS]
     listen([keep.click, *changes], store, inputs=everything, trigger_mode="always_last")
     again = gr.Button(visible="hidden", elem_id=f"{name}_reload")
-    for event in (page.load, tab.select, again.click):
-        quietly(event, restore, outputs=controls.outputs())
+    restoring([page.load, tab.select, again.click], name, restore, controls.outputs())
     _wire_generate(generator, controls, app)
     _wire_paste(generator, controls, app)
     _wire_scripts(name, controls, store)

@@ -72,11 +72,10 @@ def idle(site: Site) -> Iterator[None]:
 
 def show(page: Page, url: str) -> None:
     """Go to ``url`` and wait until the stored form is shown."""
-    with (page.expect_response(lambda response: "/darkroom/page/session" in response.url),
-          page.expect_response(lambda response: "/gradio_api/run/" in response.url)):
+    with page.expect_response(lambda response: "/darkroom/page/session" in response.url):
         page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#txt2img_generate")
-    page.wait_for_timeout(400)
+    page.wait_for_selector("body.restored-img2img")
 
 
 def _is_ours(address: str, url: str) -> bool:

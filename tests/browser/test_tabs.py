@@ -49,9 +49,7 @@ def test_generate_adds_to_the_queue_while_a_job_runs(open_page, site) -> None:
 
 def test_settings_are_saved_found_and_refused(open_page, site) -> None:
     page = open_page()
-    with page.expect_response(lambda answer: "/gradio_api/" in answer.url and answer.request.method == "POST"):
-        page.get_by_role("tab", name="Settings").click()
-    page.wait_for_timeout(300)  # what the tab shows when it opens has arrived and is put into the controls
+    page.get_by_role("tab", name="Settings").click()
     quality = page.locator("#setting_jpeg_quality input[type=number]")
     quality.fill("55")
     page.click("#settings_submit")
@@ -104,6 +102,25 @@ def test_without_a_model_the_page_says_what_to_do(open_page, tmp_path) -> None:
         expect(page.locator("#setting_sd_model_checkpoint input")).to_have_value("new.safetensors")
 
 
+def test_nothing_can_be_typed_before_the_stored_form_is_shown(browser, site) -> None:
+    site.app.forms.save("", "txt2img", {"prompt": "kept", "steps": 7})
+    page, held = browser.new_page(), []
+    page.route("**/gradio_api/run/**", lambda request: held.append(request))
+    page.goto(site.url)
+    page.wait_for_selector("#txt2img_prompt textarea", state="attached")
+    while len(held) < 2:
+        page.wait_for_timeout(20)
+    for control in ("#txt2img_prompt textarea", "#txt2img_generate"):
+        expect(page.locator(control)).to_be_hidden()
+    page.unroute_all()
+    for request in held:
+        request.continue_()
+    expect(page.locator("#txt2img_generate")).to_be_visible()
+    expect(page.locator("#txt2img_prompt textarea")).to_have_value("kept")
+    page.close()
+    assert site.app.forms.load("", "txt2img") == {"prompt": "kept", "steps": 7}
+
+
 def test_accounts_have_forms_and_jobs_of_their_own(browser, tmp_path) -> None:
     app = make_app(tmp_path, fake_engine(tmp_path))
     flags = replace(Flags(), accounts=(("ann", "one"), ("bob", "two")))
@@ -115,8 +132,6 @@ def test_accounts_have_forms_and_jobs_of_their_own(browser, tmp_path) -> None:
             page.fill("input[name=password]", password)
             page.click("button")
             prompt = page.locator("#txt2img_prompt textarea")
-            expect(prompt).to_have_value("")
-            page.wait_for_timeout(500)
             prompt.fill(f"a picture for {user}")
             page.click("#txt2img_generate")
             expect(page.locator("#html_info_txt2img")).to_contain_text(f"a picture for {user}")

@@ -18,7 +18,7 @@ from modules.sampling.samplers import SAMPLERS
 from modules.web import quicksettings
 from modules.web.answers import failure_view
 from modules.web.controls import Controls, markup
-from modules.web.events import quietly
+from modules.web.events import quietly, restoring
 from modules.web.form import (
     PLUGIN_SEPARATOR,
     Form,
@@ -87,7 +87,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         return json.dumps({"saved": [field.label for field in controls.form if field.name in changed]})
 
     told = gr.Textbox(visible="hidden", elem_id="settings_answer")
-    quietly(tab.select, show, outputs=controls.outputs())
+    restoring([tab.select], "settings", show, controls.outputs())
     click = quietly(controls.buttons["settings_submit"].click, apply, inputs=controls.inputs(), outputs=told)
     quietly(click.then, inputs=told, js="answer => window.darkroom.answered(JSON.parse(answer))")
 
