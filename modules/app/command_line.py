@@ -83,8 +83,7 @@ def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
 def asked(args: Txt2ImgArguments, settings: Settings, inputs: Inputs) -> Request:
     """Return the request of ``args``, its pictures and mask stored; raises ``InvalidRequest`` naming a bad file."""
     images = tuple(stored(path, inputs) for path in args.images)
-    return args.request(settings, images, *(stored(path, inputs) if path else ""
-                                            for path in (args.mask, args.depth_map)))
+    return args.request(settings, images, {name: stored(path, inputs) for name, path in args.beside.items()})
 
 
 def stored(path: str, inputs: Inputs) -> str:

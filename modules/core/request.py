@@ -54,7 +54,8 @@ class Request:
     the full size. ``inpaint_mode`` is ``masked``, or ``differential``: shades of the mask say how much changes.
     ``outpaint_left`` and so on are pixels by which the picture grows, filled at the start with noise of the picture's
     own spectrum (``noise``) or the colours of its edge (``edge``). ``depth_map`` (an id) is light where the picture is
-    near, for models that are told so.
+    near, for models that are told so. ``latent_mask`` (an id) is white where to repaint while sampling, as it is and
+    without a blur; ``mask`` then only says where the result is shown.
     """
 
     kind: str = "txt2img"
@@ -96,6 +97,7 @@ class Request:
     initial_noise_multiplier: float = 1.0
     mask: str = ""
     depth_map: str = ""
+    latent_mask: str = ""
     mask_blur_x: int = 4
     mask_blur_y: int = 4
     mask_round: bool = True
@@ -130,7 +132,7 @@ def check(request: Request) -> Request:
     _check_prompts(request)
     _check_parameters(request)
     for name in ("width", "height"):
-        _check_side(name, getattr(request, name))
+        _check_side(name, getattr(request, name), 1 if _grows(request) else 8)
     if request.width * request.height > MAX_PIXELS:
         raise InvalidRequest(f"{request.width}x{request.height} is more than {MAX_PIXELS // 1024**2} megapixels.")
     _check_range("steps", request.steps, 1, MAX_STEPS)
@@ -193,7 +195,7 @@ def outpaint_margins(request: Request) -> tuple[int, int, int, int]:
 
 def stored_pictures(request: Request) -> tuple[str, ...]:
     """Return the ids of all pictures that a request begins from."""
-    return (*request.init_images, *(key for key in (request.mask, request.depth_map) if key))
+    return (*request.init_images, *(key for key in (request.mask, request.depth_map, request.latent_mask) if key))
 
 
 def repaints_a_part(request: Request) -> bool:
@@ -204,12 +206,14 @@ def repaints_a_part(request: Request) -> bool:
 def _check_image(request: Request) -> None:
     images = request.init_images
     if request.kind != "img2img":
-        if images or request.mask or request.depth_map:
+        if stored_pictures(request):
             raise InvalidRequest("Only image to image begins from a picture.")
         return
     if len(images) not in (1, request.batch_size):
         raise InvalidRequest(f"There are {len(images)} pictures to begin from and {request.batch_size} in a batch.",
                              "Give one picture, or one for each of the batch.")
+    if request.latent_mask and not request.mask:
+        raise InvalidRequest("A mask for the latent goes with a mask.", "Give both, or only the mask.")
     for key in stored_pictures(request):
         if not INPUT_ID.fullmatch(key):
             raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
@@ -264,9 +268,14 @@ def _check_parameters(request: Request) -> None:
         raise InvalidRequest(f"parameters have {length:,} characters; at most {most:,} are allowed.")
 
 
-def _check_side(name: str, value: int) -> None:
+def _grows(request: Request) -> bool:
+    """Return whether what is sampled is larger than the size asked for; it is then rounded up."""
+    return request.kind == "img2img" and any(outpaint_margins(request)) and not request.inpaint_full_res
+
+
+def _check_side(name: str, value: int, multiple: int) -> None:
     _check_range(name, value, 64, MAX_SIDE)
-    if value % 8:
+    if value % multiple:
         below = value - value % 8
         raise InvalidRequest(f"{name} {value} is not a multiple of 8.", f"Use {max(64, below)} or {below + 8}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from modules.imaging.color import corrected
 from modules.imaging.masks import Box
 from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, RESAMPLERS, RESIZE_AND_FILL, extended, fitted
 
+Grow = Callable[[Image.Image, Box], Image.Image]
+
 # What is encoded at its own size has whole cells, and enough of them for an autoencoder.
 SMALLEST = 64
 # Takes the steps from cell to cell out of what soft inpainting shows, in pixels.
@@ -25,6 +28,7 @@ SMOOTHING = 4
 class Canvas:
     """One picture to begin from: RGB ``image`` to encode and, where a part is kept, its ``mask`` (L, same size).
 
+    ``latent_mask`` (L, same size) takes the place of ``mask`` while sampling.
     The result is pasted into ``box`` of ``original`` (all of it without) where ``overlay`` is not black; without an
     overlay it is taken as it is, cut to ``size``. ``depth`` (L, of the size of ``image``) is light where that is near.
     """
@@ -36,6 +40,7 @@ class Canvas:
     overlay: Image.Image | None = None
     box: Box | None = None
     depth: Image.Image | None = None
+    latent_mask: Image.Image | None = None
 
     def finished(
         self, result: Image.Image, match_colors: bool = False, opacity: np.ndarray | None = None
@@ -64,15 +69,25 @@ class Canvas:
         return whole
 
 
-def canvas(
-    request: Request, picture: Image.Image, mask: Image.Image | None, depth: Image.Image | None = None
-) -> Canvas:
-    """Return the canvas of a stored picture, mask and depth map; those of another size are brought to the picture's.
+@dataclass(frozen=True)
+class Beside:
+    """Stored pictures that go with the one to begin from: ``mask``, ``depth`` map, ``latent_mask``."""
+
+    mask: Image.Image | None = None
+    depth: Image.Image | None = None
+    latent_mask: Image.Image | None = None
+
+
+def canvas(request: Request, picture: Image.Image, beside: Beside) -> Canvas:
+    """Return the canvas of a stored picture; what goes with it is brought to its size.
 
     Raises ``InvalidRequest`` for a mask that leaves nothing to repaint.
     """
-    found = _canvas(request, picture, mask)
-    return dataclasses.replace(found, depth=_relief(request, depth, picture.size, found)) if depth else found
+    found = _canvas(request, picture, beside.mask)
+    depth, latent_mask = (
+        _following(request, one, picture.size, found, grow) if one else None
+        for one, grow in ((beside.depth, extended), (beside.latent_mask, outpaint.grown_mask)))
+    return dataclasses.replace(found, depth=depth, latent_mask=latent_mask)
 
 
 def _canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> Canvas:
@@ -95,17 +110,17 @@ def _canvas(request: Request, picture: Image.Image, mask: Image.Image | None) ->
     return _only_masked(request, image, found) if request.inpaint_full_res else _masked(request, image, found)
 
 
-def _relief(request: Request, depth: Image.Image, size: tuple[int, int], made: Canvas) -> Image.Image:
-    """Return ``depth`` after all that was done to the picture, whose ``size`` was this, to make its canvas."""
-    relief = RESAMPLERS["Bicubic"].upscale(depth.convert("L"), *size)
+def _following(request: Request, one: Image.Image, size: tuple[int, int], made: Canvas, grow: Grow) -> Image.Image:
+    """Return ``one`` after all that was done to the picture, whose ``size`` was this, to make its canvas."""
+    found = RESAMPLERS["Bicubic"].upscale(one.convert("L"), *size)
     a_part = repaints_a_part(request)
     if request.resize_mode != LATENT_UPSCALE and not (a_part and request.inpaint_full_res):
-        relief = fitted(relief, request.width, request.height, request.resize_mode)
+        found = fitted(found, request.width, request.height, request.resize_mode)
     if a_part and any(outpaint_margins(request)):
-        relief = extended(relief, outpaint_margins(request))
+        found = grow(found, outpaint_margins(request))
     if made.box is not None:
-        relief = fitted(relief.crop(made.box), request.width, request.height, RESIZE_AND_FILL)
-    return fitted(relief, made.image.width, made.image.height, JUST_RESIZE)
+        found = fitted(found.crop(made.box), request.width, request.height, RESIZE_AND_FILL)
+    return fitted(found, made.image.width, made.image.height, JUST_RESIZE)
 
 
 def flattened(picture: Image.Image, background: str) -> Image.Image:
@@ -136,7 +151,8 @@ def _outpainted(request: Request, image: Image.Image, mask: Image.Image) -> tupl
     else:
         grown = outpaint.noisy_margins(
             image, margins, request.outpaint_noise_q, request.outpaint_color_variation, request.seed)
-    return grown, outpaint.grown_mask(mask, margins)
+    blur = (0, 0) if request.inpaint_mode == "differential" else (request.mask_blur_x, request.mask_blur_y)
+    return grown, outpaint.grown_mask(mask, margins, blur)
 
 
 def _masked(request: Request, image: Image.Image, mask: Image.Image) -> Canvas:

@@ -9,7 +9,7 @@ from modules import __version__
 from modules.core.plan import Picture, Plan
 from modules.core.request import Request
 from modules.core.settings import Settings, setting_infos
-from modules.engine.image_entries import image_entries
+from modules.engine.image_entries import image_entries, source_entries
 
 # Entries with a place of their own in the infotext, before the settings that merely differ from their defaults.
 PLACED = ("Clip skip", "ENSD", "RNG")
@@ -70,6 +70,7 @@ def picture_parameters(plan: Plan, picture: Picture) -> dict[str, str]:
     if "Variation seed" in entries:
         entries["Variation seed"] = str(picture.subseed)
     version = entries.pop("Version", None)
+    entries |= source_entries(plan.request, picture.index)
     entries |= picture.parameters
     return entries | ({"Version": version} if version else {})
 

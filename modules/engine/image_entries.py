@@ -5,6 +5,8 @@ from __future__ import annotations
 from modules.core.request import Request, outpaint_margins, repaints_a_part
 from modules.library.paste_image import FILLS, RESIZE_MODES
 
+IMAGE = "Init image"
+
 
 def image_entries(request: Request) -> dict[str, str]:
     """Return what image to image does otherwise than usual, by A1111's names where it has one."""
@@ -18,6 +20,18 @@ def image_entries(request: Request) -> dict[str, str]:
     if repaints_a_part(request):
         entries |= _mask_entries(request)
     return entries | _outpaint_entries(request)
+
+
+def source_entries(request: Request, index: int) -> dict[str, str]:
+    """Return the ids of the pictures that the picture ``index`` of a request begins from, where it does not say so.
+
+    The page does: it knows what was painted on which picture.
+    """
+    if not request.init_images or IMAGE in request.parameters:
+        return {}
+    ids = {IMAGE: request.init_images[index % len(request.init_images)], "Init mask": request.mask,
+           "Init depth map": request.depth_map}
+    return {name: key for name, key in ids.items() if key}
 
 
 def _mask_entries(request: Request) -> dict[str, str]:

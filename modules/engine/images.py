@@ -11,7 +11,7 @@ from PIL import Image
 
 from modules.core.plan import Pass, Picture, Plan
 from modules.engine import pictures
-from modules.engine.canvas import Canvas, canvas
+from modules.engine.canvas import Beside, Canvas, canvas
 from modules.engine.loader import Loaded, Loader
 from modules.engine.work import Work
 from modules.families.base import ImageCondition
@@ -44,8 +44,9 @@ def opened(inputs: Inputs, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas
     if plan.passes[0].start is None:
         return ()
     keys = [request.init_images[picture.index % len(request.init_images)] for picture in batch]
-    mask, depth = (inputs.open(key) if key else None for key in (request.mask, request.depth_map))
-    found = {key: canvas(request, inputs.open(key), mask, depth) for key in dict.fromkeys(keys)}
+    beside = Beside(*(inputs.open(key) if key else None
+                      for key in (request.mask, request.depth_map, request.latent_mask)))
+    found = {key: canvas(request, inputs.open(key), beside) for key in dict.fromkeys(keys)}
     return tuple(found[key] for key in keys)
 
 
@@ -54,7 +55,7 @@ def begun(loader: Loader, work: Work, pass_: Pass, loaded: Loaded, noise: torch.
     assert pass_.start is not None
     work.watch.phase("Encoding")
     latents = _encoded(loader, work, pass_, loaded).to(noise)
-    keep, fill = _keep(work, latents, pass_.start.soft is not None), work.plan.request.inpainting_fill
+    keep, fill = _keep(work, pass_, latents), work.plan.request.inpainting_fill
     if keep is not None and fill in (LATENT_NOISE, LATENT_NOTHING):
         latents = latents * keep + noise * (1 - keep) * (fill == LATENT_NOISE)
     return Begun(latents, noise * pass_.start.noise, keep)
@@ -69,7 +70,9 @@ def condition(work: Work, pass_: Pass, takes: str) -> ImageCondition:
         return ImageCondition(width, height)
     pixels = torch.stack([_tensor(fitted(one.image, width, height, JUST_RESIZE)) for one in shown])
     found = [one.mask for one in shown if one.mask is not None]
-    mask = torch.stack([_tensor(one) for one in found]).round() if found else None
+    mask = torch.stack([_tensor(one) for one in found]) if found else None
+    if mask is not None and _rounded(work, pass_):
+        mask = mask.round()
     return ImageCondition(width, height, pixels, mask, _depth(work, pass_, shown) if takes == "depth" else None,
                           work.plan.request.settings.inpainting_mask_weight)
 
@@ -92,10 +95,16 @@ def _encoded(loader: Loader, work: Work, pass_: Pass, loaded: Loaded) -> torch.T
     return torch.cat([torch.nn.functional.interpolate(one, size=size, mode="bilinear") for one in latents])
 
 
-def _keep(work: Work, latents: torch.Tensor, soft: bool) -> torch.Tensor | None:
-    request, (height, width) = work.plan.request, latents.shape[-2:]
-    rounded = request.mask_round and request.inpaint_mode != "differential" and not soft
-    found = [masks.latent_mask(one.mask, width, height, rounded) for one in work.canvases if one.mask is not None]
+def _rounded(work: Work, pass_: Pass) -> bool:
+    """Return whether masks are black and white to the sampler and the denoiser."""
+    request, soft = work.plan.request, pass_.start is not None and pass_.start.soft is not None
+    return request.mask_round and request.inpaint_mode != "differential" and not soft
+
+
+def _keep(work: Work, pass_: Pass, latents: torch.Tensor) -> torch.Tensor | None:
+    (height, width), rounded = latents.shape[-2:], _rounded(work, pass_)
+    found = [masks.latent_mask(one.latent_mask or one.mask, width, height, rounded)
+             for one in work.canvases if one.mask is not None]
     return 1 - torch.from_numpy(np.stack(found)[:, None]).to(latents) if found else None
 
 

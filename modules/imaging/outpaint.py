@@ -33,11 +33,18 @@ def noisy_margins(
     return Image.fromarray(np.rint(coloured).clip(0, 255).astype(np.uint8))
 
 
-def grown_mask(mask: Image.Image, margins: Box) -> Image.Image:
-    """Return ``mask`` with white margins (left, up, right, down)."""
+def grown_mask(mask: Image.Image, margins: Box, overlap: tuple[int, int] = (0, 0)) -> Image.Image:
+    """Return ``mask`` with white margins (left, up, right, down).
+
+    They reach into the picture by ``overlap`` pixels (across, down), at most a quarter of it, so that a mask blurred by
+    as much is white enough over what the margins begin with.
+    """
     left, up, right, down = margins
+    across, along = (min(reach, side // 4) for reach, side in zip(overlap, mask.size, strict=True))
+    kept = (across if left else 0, along if up else 0,
+            mask.width - (across if right else 0), mask.height - (along if down else 0))
     result = Image.new("L", (mask.width + left + right, mask.height + up + down), 255)
-    result.paste(mask, (left, up))
+    result.paste(mask.crop(kept), (left + kept[0], up + kept[1]))
     return result
 
 

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modules import __version__
@@ -80,29 +80,37 @@ _HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures
          "hr_resize_x": "pixels; default: by --hires-scale", "hr_resize_y": "pixels; default: by --hires-scale"}
 
 
+# Pictures that go with those to begin from, by field.
+_BESIDE = {
+    "mask": ("--mask", "white where to repaint"),
+    "latent_mask": ("--latent-mask", "white where to repaint in the latent, while --mask says where that is shown"),
+    "depth_map": ("--depth-map", "light where the other is near, for depth models"),
+}
+
+
 @dataclass(frozen=True)
 class Txt2ImgArguments:
     """The arguments of ``txt2img`` or ``img2img``: ``fields`` of a request, checked ``settings``, where to save.
 
-    ``out`` is a file, a folder or empty for the usual output folder. ``images``, ``mask`` and ``depth_map`` are paths.
+    ``out`` is a file, a folder or empty for the usual output folder. ``images`` are paths, and ``beside`` those of the
+    pictures that go with them, by field.
     """
 
     fields: Mapping[str, Any]
     out: str = ""
     settings: tuple[tuple[str, Any], ...] = ()
     images: tuple[str, ...] = ()
-    mask: str = ""
-    depth_map: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def request(
-        self, settings: Settings, images: tuple[str, ...] = (), mask: str = "", depth_map: str = ""
+        self, settings: Settings, images: tuple[str, ...] = (), beside: Mapping[str, str] | None = None
     ) -> Request:
         """Return the request these arguments ask for under ``settings``, from stored pictures.
 
         Raises ``InvalidRequest`` as ``check``.
         """
-        return check(Request(**self.fields, settings=with_values(settings, dict(self.settings)), init_images=images,
-                             mask=mask, depth_map=depth_map))
+        fields: dict[str, Any] = {**self.fields, **(beside or {})}
+        return check(Request(**fields, settings=with_values(settings, dict(self.settings)), init_images=images))
 
 
 @dataclass(frozen=True)
@@ -205,9 +213,8 @@ def _add_txt2img(group: argparse._ArgumentGroup) -> None:
 def _add_sources(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--image", action="append", required=True, metavar="PATH", dest="images",
                        help="a picture; repeat it for each of a batch")
-    group.add_argument("--mask", default="", metavar="PATH", help="a picture that is white where to repaint")
-    group.add_argument("--depth-map", default="", metavar="PATH",
-                       help="a picture that is light where the other is near, for depth models")
+    for name, (flag, text) in _BESIDE.items():
+        group.add_argument(flag, default="", metavar="PATH", dest=name, help=f"a picture that is {text}")
     _add_fields(group, _IMAGE)
     group.set_defaults(**_IMAGE_DEFAULTS)
 
@@ -243,10 +250,9 @@ def _arguments(command: str, values: argparse.Namespace) -> Txt2ImgArguments:
         arguments.request(Settings())
         return arguments
     fields["mask_blur_y"] = fields["mask_blur_x"]
-    arguments = Txt2ImgArguments(fields, values.out, settings, tuple(values.images), values.mask,
-                                 values.depth_map)
-    arguments.request(Settings(), tuple(_STORED for _ in values.images),
-                      *(_STORED if path else "" for path in (values.mask, values.depth_map)))
+    arguments = Txt2ImgArguments(fields, values.out, settings, tuple(values.images),
+                                 {name: getattr(values, name) for name in _BESIDE if getattr(values, name)})
+    arguments.request(Settings(), tuple(_STORED for _ in values.images), dict.fromkeys(arguments.beside, _STORED))
     return arguments
 
 

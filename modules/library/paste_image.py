@@ -8,7 +8,7 @@ from typing import Any
 
 RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)")
 FILLS = ("fill", "original", "latent noise", "latent nothing")
-# Ids of the pictures that a job of the page began from, and the mode of the tab.
+# Ids of the pictures that a job began from and, for one of the page, the mode of the tab.
 SOURCES: Mapping[str, str] = MappingProxyType({
     "Init image": "init_image", "Init mask": "mask", "Init sketch": "sketch", "Init depth map": "depth_map",
     "Img2img mode": "mode",

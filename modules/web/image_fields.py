@@ -86,13 +86,16 @@ def remembered(mode: str, stored: Mapping[str, Any], inputs: Inputs) -> dict[str
 
 
 def recalled(extras: Mapping[str, str], inputs: Inputs) -> dict[str, str]:
-    """Return values of the form for the entries that ``remembered`` wrote; nothing where the picture is gone."""
+    """Return values of the form for the entries that name a job's pictures; nothing where the picture is gone."""
     found = {name: extras[key] for key, name in SOURCES.items() if key in extras}
     picture = known(found.pop("init_image", ""), inputs)
-    if not picture or found.get("mode") not in MODES:
+    if not picture:
+        return {}
+    mode = found.get("mode", "inpaint_upload" if found.get("mask") else "image")
+    if mode not in MODES:
         return {}
     ids = {name: known(found.get(name), inputs) for name in ("mask", "sketch", "depth_map")}
-    return {"mode": found["mode"], "init_image": picture, **ids}
+    return {"mode": mode, "init_image": picture, **ids}
 
 
 def known(key: Any, inputs: Inputs) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.core.settings import Settings
-from modules.engine.canvas import canvas
+from modules.engine.canvas import Beside, canvas
 from modules.imaging.color import corrected
 
 
@@ -25,12 +25,12 @@ def request(**values: Any) -> Request:
 
 def test_transparency_gets_the_colour_of_the_setting() -> None:
     settings = Settings(img2img_background_color="#ff8000")
-    whole = canvas(request(settings=settings), Image.new("RGBA", (64, 64)), None)
+    whole = canvas(request(settings=settings), Image.new("RGBA", (64, 64)), Beside())
     assert whole.image.getcolors() == [(64 * 64, (255, 128, 0))]
 
 
 def test_without_a_mask_the_result_is_taken_as_it_is_or_with_the_colours_of_the_picture() -> None:
-    whole, result = canvas(request(), noise(64, 64), None), noise(64, 64, 1).point(lambda value: value // 3)
+    whole, result = canvas(request(), noise(64, 64), Beside()), noise(64, 64, 1).point(lambda value: value // 3)
     assert whole.finished(result).tobytes() == result.tobytes()
     assert whole.finished(result, True).tobytes() == corrected(result, noise(64, 64)).tobytes() != result.tobytes()
 
@@ -39,7 +39,7 @@ def test_without_a_mask_the_result_is_taken_as_it_is_or_with_the_colours_of_the_
 def test_a_mask_of_another_size_is_brought_to_that_of_the_picture(mask_size: tuple[int, int]) -> None:
     mask = Image.new("L", mask_size)
     mask.paste(255, (0, 0, mask_size[0] // 2, mask_size[1]))
-    found = canvas(request(mask="0" * 32, mask_blur_x=0, mask_blur_y=0), noise(64, 64), mask)
+    found = canvas(request(mask="0" * 32, mask_blur_x=0, mask_blur_y=0), noise(64, 64), Beside(mask))
     assert found.mask is not None
     values = np.asarray(found.mask)
     assert (values[:, :28] == 255).all() and (values[:, 36:] == 0).all()
@@ -47,17 +47,17 @@ def test_a_mask_of_another_size_is_brought_to_that_of_the_picture(mask_size: tup
 
 def test_an_all_white_mask_repaints_everything_and_a_black_one_is_refused() -> None:
     wanted, result = request(mask="0" * 32), noise(64, 64, 1)
-    white = canvas(wanted, noise(64, 64), Image.new("L", (64, 64), 255))
+    white = canvas(wanted, noise(64, 64), Beside(Image.new("L", (64, 64), 255)))
     assert white.finished(result).tobytes() == result.tobytes()
     with pytest.raises(InvalidRequest, match="empty"):
-        canvas(wanted, noise(64, 64), Image.new("RGB", (64, 64)))
+        canvas(wanted, noise(64, 64), Beside(Image.new("RGB", (64, 64))))
 
 
 def test_only_masked_works_on_the_part_around_the_mask_at_full_size() -> None:
     mask = Image.new("L", (256, 128))
     mask.paste(255, (96, 48, 112, 64))
     part = canvas(request(mask="0" * 32, inpaint_full_res=True, inpaint_full_res_padding=8, mask_blur_x=0,
-                          mask_blur_y=0), noise(256, 128), mask)
+                          mask_blur_y=0), noise(256, 128), Beside(mask))
     assert part.box == (88, 40, 120, 72) and part.image.size == (64, 64) and part.size == (256, 128)
     expected = noise(256, 128).crop(part.box).resize((64, 64), Image.Resampling.LANCZOS)
     assert part.image.tobytes() == expected.tobytes()
@@ -70,7 +70,17 @@ def test_differential_diffusion_keeps_shades_of_the_mask_and_does_not_mix_the_re
     mask.paste(100, (16, 16, 48, 48))
     for only in (False, True):
         found = canvas(request(mask="0" * 32, inpaint_mode="differential", inpaint_full_res=only,
-                               inpaint_full_res_padding=0), noise(64, 64), mask)
+                               inpaint_full_res_padding=0), noise(64, 64), Beside(mask))
         assert found.mask is not None and found.mask.getextrema()[1] == 100
         result = found.finished(Image.new("RGB", (64, 64), (9, 9, 9)))
         assert result.getpixel((30, 30)) == (9, 9, 9)
+
+
+def test_a_mask_for_the_latent_follows_the_picture_and_is_white_where_it_grows() -> None:
+    left, all_of_it = Image.new("L", (128, 64)), Image.new("L", (128, 64), 255)
+    left.paste(255, (0, 0, 64, 64))
+    wanted = request(mask="0" * 32, latent_mask="1" * 32, width=128, outpaint_right=64, mask_blur_x=9)
+    found = canvas(wanted, noise(128, 64), Beside(all_of_it, latent_mask=left))
+    assert found.latent_mask is not None and found.latent_mask.size == found.image.size == (192, 64)
+    values = np.asarray(found.latent_mask)
+    assert (values[:, :64] == 255).all() and not values[:, 64:128].any() and (values[:, 128:] == 255).all()

@@ -199,9 +199,13 @@ def test_strength_0_is_one_step_and_others_one_more_than_their_share(engine: Eng
         assert len(seen(engine, request).asked) == steps
 
 
-def test_strength_1_on_a_zero_latent_is_txt2img(engine: Engine, put: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+# Those of A1111's that run in timesteps (DDIM, PLMS, UniPC) begin one timestep lower there, and here.
+@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M", "DPM++ SDE", "Heun", "LMS", "DPM++ 3M SDE"])
+def test_strength_1_on_a_zero_latent_is_txt2img(
+    engine: Engine, put: Any, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
     monkeypatch.setattr(pictures, "encode", lambda *_: torch.zeros(1, 4, 8, 8))
-    request = image_request(put, noise(64, 64), denoising_strength=1.0)
+    request = image_request(put, noise(64, 64), denoising_strength=1.0, sampler=sampler)
     fresh = dataclasses.replace(request, kind="txt2img", init_images=())
     assert (made(engine, request)[0] == made(engine, fresh)[0]).all()
 
@@ -281,9 +285,43 @@ def test_outside_of_any_mask_nothing_changes(
     assert not changed[~reach].any() and changed[repainted].any()
 
 
-def test_only_masked_samples_the_size_that_was_asked_for(engine: Engine, put: Any) -> None:
+class Told(Seen):
+    """Keeps what the denoiser is told beside the noisy latent."""
+
+    def wrap_model(self, call: Any, plan: Any, params: Any) -> Any:
+        def telling(given: Any) -> Any:
+            self.concat = given.concat
+            return call(given)
+        return telling
+
+
+def test_only_masked_costs_what_its_pixels_cost(engine: Engine, put: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     request = image_request(put, noise(512, 384), rectangle((512, 384), (100, 100, 110, 110)), inpaint_full_res=True)
+    encoded, decoded = [], []
+    encode, decode = pictures.encode, pictures.decode
+    monkeypatch.setattr(pictures, "encode", lambda *given: encoded.append(given[2].size) or encode(*given))
+    monkeypatch.setattr(pictures, "decode", lambda *given: decoded.append(given[2].shape[-2:]) or decode(*given))
     assert {tuple(x.shape[-2:]) for x, _ in seen(engine, request).asked} == {(8, 8)}
+    assert (encoded, decoded) == ([(64, 64)], [(8, 8)])
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ({}, 0.0), ({"mask_round": False}, 0.4), ({"inpaint_mode": "differential"}, 0.4)])
+def test_an_inpainting_model_is_told_shades_of_the_mask_unless_they_are_rounded(
+    engine: Engine, put: Any, values: dict[str, Any], expected: float
+) -> None:
+    plugin = Told()
+    request = image_request(put, noise(64, 64), Image.new("L", (64, 64), 102), model="inpaint", steps=2, **values)
+    engine.generate(request, (Active(plugin, Plugin.Params()),), Recorder())
+    assert torch.allclose(plugin.concat[:, 0], torch.tensor(expected))
+
+
+def test_a_mask_for_the_latent_decides_what_is_sampled(engine: Engine, put: Any, plain: Theirs) -> None:
+    image, right = noise(64, 64), rectangle((64, 64), (32, 0, 64, 64))
+    request = image_request(put, image, Image.new("L", (64, 64), 255), latent_mask=put(right), steps=10)
+    last = seen(engine, request).last
+    assert close(last[..., :4], plain.encoded(image)[..., :4])
+    assert not close(last[..., 4:], plain.encoded(image)[..., 4:])
 
 
 def test_an_empty_mask_or_a_missing_picture_is_said(engine: Engine, put: Any) -> None:
@@ -324,6 +362,12 @@ def test_outpainting_grows_by_any_number_of_pixels_and_keeps_the_picture(
     assert result[64:].std() > 1
 
 
+def test_a_picture_of_any_size_grows(engine: Engine, put: Any) -> None:
+    image = noise(71, 66)
+    result = made(engine, image_request(put, image, outpaint_right=57, width=71, height=66))[0]
+    assert result.shape == (66, 128, 3) and (result[:, :71] == np.asarray(image)).all()
+
+
 def test_differential_diffusion_is_img2img_where_all_may_change_and_keeps_what_may_not(
     engine: Engine, put: Any, plain: Theirs
 ) -> None:
@@ -362,6 +406,17 @@ def test_the_infotext_says_what_was_done(engine: Engine, put: Any) -> None:
     assert expected.items() <= watch.pictures[0].parameters.items()
     engine.generate(image_request(put, noise(64, 64)), (), watch)
     assert not {"Mask blur", "Inpaint area", "Noise multiplier", "Image CFG scale"} & set(watch.pictures[1].parameters)
+
+
+def test_the_infotext_names_the_pictures_unless_the_page_has(engine: Engine, put: Any) -> None:
+    pair, watch = (put(noise(64, 64, 1)), put(noise(64, 64, 2))), Recorder()
+    request = image_request(put, noise(64, 64), rectangle((64, 64), (8, 8, 40, 40)), init_images=pair, batch_size=2,
+                            steps=1)
+    engine.generate(request, (), watch)
+    assert [(one.parameters["Init image"], one.parameters["Init mask"]) for one in watch.pictures] == [
+        (pair[0], request.mask), (pair[1], request.mask)]
+    engine.generate(dataclasses.replace(request, parameters={"Init image": "painted over"}), (), watch)
+    assert watch.pictures[-1].parameters["Init image"] == "painted over"
 
 
 def test_a_refiner_goes_on_with_the_picture(engine: Engine, put: Any) -> None:

@@ -61,3 +61,10 @@ def test_one_pixel_can_grow() -> None:
 def test_the_mask_grows_white() -> None:
     mask = np.asarray(grown_mask(Image.new("L", (3, 2)), (1, 2, 3, 4)))
     assert mask.shape == (8, 7) and (mask[2:4, 1:4] == 0).all() and mask.sum() == 255 * (56 - 6)
+
+
+def test_the_margins_reach_into_the_picture_where_it_grows() -> None:
+    mask = np.asarray(grown_mask(Image.new("L", (80, 40)), (5, 0, 0, 7), (3, 99)))
+    assert mask.shape == (47, 85)
+    assert (mask[:, :8] == 255).all() and (mask[30:] == 255).all()
+    assert not mask[:30, 8:].any()

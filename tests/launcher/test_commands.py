@@ -105,7 +105,7 @@ def test_every_field_that_a_person_may_set_has_an_argument():
              "seed_resize_from_w", "seed_resize_from_h"}
     text = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
     image = parse(["img2img", "--prompt", "a", "--image", "a.png"], {}).txt2img.fields
-    paths = {"init_images", "mask", "mask_round", "depth_map"}
+    paths = {"init_images", "mask", "mask_round", "depth_map", "latent_mask"}
     assert set(text) | set(image) == set(Request.__dataclass_fields__) - (apart - {"kind"}) - paths
     assert "mask_blur_x" not in text and "hr_scale" not in image
 
@@ -113,11 +113,13 @@ def test_every_field_that_a_person_may_set_has_an_argument():
 def test_pictures_are_begun_from_with_what_is_written():
     words = ["--denoising-strength", "0.5", "--mask", "m.png", "--mask-blur", "9", "--only-masked", "--mask-invert",
              "--masked-content", "2", "--outpaint-left", "64", "--batch-size", "2", "--image", "b.png",
-             "--depth-map", "d.png"]
+             "--depth-map", "d.png", "--latent-mask", "l.png"]
     arguments = parse(["img2img", "--prompt", "a", "--image", "a.png", *words], {}).txt2img
-    assert (arguments.images, arguments.mask, arguments.depth_map) == (("a.png", "b.png"), "m.png", "d.png")
-    request = arguments.request(Settings(), ("1" * 32, "2" * 32), "3" * 32, "4" * 32)
-    assert request.depth_map == "4" * 32
+    assert (arguments.images, arguments.beside) == (
+        ("a.png", "b.png"), {"mask": "m.png", "latent_mask": "l.png", "depth_map": "d.png"})
+    request = arguments.request(Settings(), ("1" * 32, "2" * 32), {
+        "mask": "3" * 32, "depth_map": "4" * 32, "latent_mask": "5" * 32})
+    assert (request.depth_map, request.latent_mask) == ("4" * 32, "5" * 32)
     assert (request.kind, request.init_images, request.mask, request.denoising_strength) == (
         "img2img", ("1" * 32, "2" * 32), "3" * 32, 0.5)
     assert (request.mask_blur_x, request.mask_blur_y, request.inpaint_full_res, request.inpainting_mask_invert,

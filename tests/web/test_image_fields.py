@@ -55,6 +55,13 @@ def test_a_job_remembers_its_pictures(inputs, stored, mode) -> None:
     assert found["sketch"] == (stored["sketch"] if mode in ("sketch", "inpaint_sketch") else "")
 
 
+@pytest.mark.parametrize(("masked", "mode"), [(False, "image"), (True, "inpaint_upload")])
+def test_the_pictures_of_a_job_of_the_api_are_recalled(inputs, stored, masked, mode) -> None:
+    entries = {"Init image": stored["init_image"]} | ({"Init mask": stored["mask"]} if masked else {})
+    assert recalled(entries, inputs) == {"mode": mode, "init_image": stored["init_image"], "sketch": "",
+                                         "mask": stored["mask"] if masked else "", "depth_map": ""}
+
+
 def test_what_is_gone_is_not_recalled(inputs, stored) -> None:
     entries = remembered("inpaint", stored, inputs)
     inputs.path(stored["mask"]).unlink()

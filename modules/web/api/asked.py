@@ -34,8 +34,7 @@ NAMES = {"hr_checkpoint_name": "hr_checkpoint", "hr_sampler_name": "hr_sampler",
 UNNAMED = ("", "none", "use same checkpoint", "use same sampler", "use same scheduler")
 SETTINGS = {"eta": ("eta_ddim", "eta_ancestral"), "s_churn": ("s_churn",), "s_tmin": ("s_tmin",),
             "s_tmax": ("s_tmax",), "s_noise": ("s_noise",), "s_min_uncond": ("s_min_uncond",)}
-UNAVAILABLE = {"firstpass_image": "A first-pass picture", "restore_faces": "Face restoration",
-               "latent_mask": "A mask for the latent alone"}
+UNAVAILABLE = {"firstpass_image": "A first-pass picture", "restore_faces": "Face restoration"}
 DEFAULT_SAMPLER = "Euler"
 
 

@@ -16,6 +16,7 @@ PLAIN = ("resize_mode", "image_cfg_scale", "initial_noise_multiplier")
 MASKING = ("mask_blur_x", "mask_blur_y", "mask_round", "inpainting_fill", "inpaint_full_res",
            "inpaint_full_res_padding")
 SIDES = ("left", "right", "up", "down")
+CELLS = 64
 MK2, POOR = "outpainting mk2", "poor man's outpainting"
 FILLS = ("fill", "original", "latent noise", "latent nothing")
 
@@ -34,13 +35,17 @@ def begun(body: Img2ImgRequest, app: Any, values: Mapping[str, Any], pasted: Map
     found: dict[str, Any] = {"kind": "img2img", "init_images": images, **_given(body, PLAIN, pasted)}
     if 1 < len(images) <= values["batch_size"]:
         found["batch_size"] = len(images)
-    if body.mask:
-        (found["mask"],) = _stored((body.mask,), inputs, settings)
+    script = SCRIPTS.get((body.script_name or "").strip().lower())
+    if script:
+        first = inputs.get(images[0])
+        found |= _whole_cells(script(body.script_args or []), first.width, first.height)
+    elif body.mask:
         found |= masking(body, pasted)
+        found |= {name: _stored((picture,), inputs, settings)[0]
+                  for name, picture in (("mask", body.mask), ("latent_mask", body.latent_mask)) if picture}
     if body.depth_map:
         (found["depth_map"],) = _stored((body.depth_map,), inputs, settings)
-    script = SCRIPTS.get((body.script_name or "").strip().lower())
-    return found | (script(body.script_args or []) if script else {})
+    return found
 
 
 def masking(body: Img2ImgRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +65,8 @@ def mk2(arguments: Sequence[Any]) -> dict[str, Any]:
     """
     given = arguments[1:] if arguments and (arguments[0] is None or isinstance(arguments[0], str)) else arguments
     pixels, blur, sides, power, variation = _filled(MK2, given, (128, 8, list(SIDES), 1.0, 0.05))
-    return _grown(MK2, pixels, sides) | _blurred(MK2, blur) | {
+    # Sampling reaches two blurs into the picture there.
+    return _grown(MK2, pixels, sides) | _blurred(MK2, blur, 2) | {
         "outpaint_fill": "noise", "outpaint_noise_q": _number(MK2, power),
         "outpaint_color_variation": _number(MK2, variation), "inpainting_fill": 1, "inpaint_full_res": False}
 
@@ -69,7 +75,7 @@ def poor_mans(arguments: Sequence[Any]) -> dict[str, Any]:
     """Return the fields for Poor man's outpainting: pixels, mask blur, masked content (name or index), directions."""
     pixels, blur, fill, sides = _filled(POOR, arguments, (128, 4, 0, list(SIDES)))
     fill = FILLS.index(fill) if fill in FILLS else _whole(POOR, fill)
-    return _grown(POOR, pixels, sides) | _blurred(POOR, blur) | {
+    return _grown(POOR, pixels, sides) | _blurred(POOR, blur, 2) | {
         "outpaint_fill": "edge", "inpainting_fill": fill, "inpaint_full_res": False}
 
 
@@ -100,8 +106,20 @@ def _grown(script: str, pixels: Any, sides: Any) -> dict[str, int]:
     return {f"outpaint_{side.lower()}": _whole(script, pixels) for side in wanted}
 
 
-def _blurred(script: str, blur: Any) -> dict[str, int]:
-    return {"mask_blur_x": _whole(script, blur), "mask_blur_y": _whole(script, blur)}
+def _blurred(script: str, blur: Any, times: int) -> dict[str, int]:
+    return {name: times * _whole(script, blur) for name in ("mask_blur_x", "mask_blur_y")}
+
+
+def _whole_cells(grown: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    """Return ``grown`` for a picture of this size: it keeps it, and grows more, to multiples of 64, as in A1111."""
+    made = {**grown, "width": width, "height": height, "resize_mode": 0}
+    for side, low, high in ((width, "outpaint_left", "outpaint_right"), (height, "outpaint_up", "outpaint_down")):
+        asked = grown.get(low, 0), grown.get(high, 0)
+        more = -(side + sum(asked)) % CELLS + sum(asked)
+        if sum(asked):
+            made[low] = asked[0] * more // sum(asked)
+            made[high] = more - made[low]
+    return made
 
 
 def _whole(script: str, value: Any) -> int:

@@ -99,7 +99,7 @@ class Img2ImgRequest(GenerationRequest):
     inpaint_full_res_padding: int | None = 0
     inpainting_mask_invert: int | None = 0
     initial_noise_multiplier: float | None = None
-    latent_mask: str | None = None
+    latent_mask: str | None = Field(None, description="White is repainted in the latent, in place of mask.")
     include_init_images: bool | None = Field(False, description="Send the pictures back in parameters.")
 
 

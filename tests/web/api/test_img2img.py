@@ -95,18 +95,40 @@ def test_fewer_pictures_than_the_batch_size_make_a_smaller_batch(client, app) ->
 
 
 @pytest.mark.parametrize("name, arguments, expected", [
-    ("Outpainting mk2", [], {"outpaint_left": 128, "outpaint_right": 128, "outpaint_up": 128, "outpaint_down": 128,
-                             "mask_blur_x": 8, "outpaint_noise_q": 1.0, "outpaint_color_variation": 0.05}),
+    ("Outpainting mk2", [], {"outpaint_left": 144, "outpaint_right": 144, "outpaint_up": 128, "outpaint_down": 128,
+                             "mask_blur_x": 16, "outpaint_noise_q": 1.0, "outpaint_color_variation": 0.05}),
     ("outpainting mk2", ["", 64, 4, ["left", "up"], 1.5, 0.1], {
-        "outpaint_left": 64, "outpaint_right": 0, "outpaint_up": 64, "outpaint_down": 0, "mask_blur_y": 4,
+        "outpaint_left": 96, "outpaint_right": 0, "outpaint_up": 64, "outpaint_down": 0, "mask_blur_y": 8,
         "outpaint_noise_q": 1.5, "outpaint_color_variation": 0.1, "outpaint_fill": "noise", "inpainting_fill": 1}),
     ("Poor man's outpainting", [24, 2, "latent noise", ["down"]], {
-        "outpaint_down": 24, "outpaint_up": 0, "mask_blur_x": 2, "inpainting_fill": 2, "outpaint_fill": "edge"}),
-    ("poor man's outpainting", [24, 2, 0, ["right"]], {"outpaint_right": 24, "inpainting_fill": 0}),
+        "outpaint_down": 64, "outpaint_up": 0, "mask_blur_x": 4, "inpainting_fill": 2, "outpaint_fill": "edge"}),
+    ("poor man's outpainting", [24, 2, 0, ["right"]], {"outpaint_right": 32, "inpainting_fill": 0}),
 ])
 def test_a1111s_scripts_make_the_picture_larger(client, app, name, arguments, expected) -> None:
     assert ask(client, script_name=name, script_args=arguments).status_code == 200
     assert {field: getattr(asked(app), field) for field in expected} == expected
+
+
+@pytest.mark.parametrize("size, sides, grown", [
+    # (picture), directions of 64 pixels each: (left, up, right, down) by A1111's arithmetic
+    ((128, 192), ["left"], (64, 0, 0, 0)), ((100, 90), ["left", "right"], (78, 0, 78, 0)),
+    ((100, 90), ["up", "down"], (0, 83, 0, 83)), ((65, 64), ["left", "right", "down"], (95, 0, 96, 64)),
+])
+def test_a_script_keeps_the_size_of_the_picture_and_needs_no_mask(client, app, size, sides, grown) -> None:
+    sent = {"init_images": [png(size=size)], "mask": png(), "width": 64, "height": 64, "resize_mode": 3}
+    for script in ("Outpainting mk2", "Poor man's outpainting"):
+        values = ["", 64, 0, sides] if script == "Outpainting mk2" else [64, 0, 0, sides]
+        assert ask(client, **sent, script_name=script, script_args=values).status_code == 200
+        request = asked(app)
+        assert (request.width, request.height, request.resize_mode, request.mask) == (*size, 0, "")
+        assert (request.outpaint_left, request.outpaint_up, request.outpaint_right, request.outpaint_down) == grown
+
+
+def test_a_mask_for_the_latent_goes_with_a_mask(client, app) -> None:
+    sent = {"mask": png(mode="L"), "latent_mask": png(colour=255, mode="L")}
+    assert ask(client, **sent).status_code == 200
+    assert asked(app).latent_mask and asked(app).latent_mask != asked(app).mask
+    assert ask(client, latent_mask=sent["latent_mask"]).status_code == 200 and not asked(app).latent_mask
 
 
 @pytest.mark.parametrize("sent, status, said", [
@@ -116,7 +138,7 @@ def test_a1111s_scripts_make_the_picture_larger(client, app, name, arguments, ex
     ({"init_images": [png(), png()], "batch_size": 1}, 422, "2 pictures"), ({"resize_mode": 7}, 422, "resize_mode"),
     ({"inpainting_fill": 9, "mask": png()}, 422, "inpainting_fill"),
     ({"denoising_strength": 2}, 422, "denoising_strength"),
-    ({"latent_mask": "aa"}, 422, "latent_mask"), ({"script_name": "SD upscale"}, 422, "SD upscale"),
+    ({"mask": png(), "latent_mask": "aGVsbG8="}, 422, "no picture"), ({"script_name": "SD upscale"}, 422, "SD upscale"),
     ({"script_name": "outpainting mk2", "script_args": ["", "many"]}, 422, "number"),
     ({"script_name": "outpainting mk2", "script_args": [8, 8, ["north"]]}, 422, "directions"),
     ({"script_name": "poor man's outpainting", "script_args": [8] * 9}, 422, "4 values"),
