@@ -13,7 +13,7 @@ from modules.core.plan import Plan, Segment
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
 from modules.plugin import Plugin, StepState
-from modules.plugin.params import changed, param_infos
+from modules.plugin.params import param_infos, told
 from modules.prompts.tags import Tag
 
 
@@ -78,12 +78,12 @@ def on_plan(active: Sequence[Active], plan: Plan) -> Plan:
 
 
 def infotext(active: Sequence[Active]) -> dict[str, str]:
-    """Return the infotext entries of parameters that differ from their defaults."""
+    """Return the infotext entries of parameters that made a difference (``told``)."""
     entries: dict[str, str] = {}
     for item in active:
         infos = param_infos(type(item.params))
         entries |= {
-            infos[name].infotext: str(value) for name, value in changed(item.params).items() if infos[name].infotext
+            infos[name].infotext: str(value) for name, value in told(item.params).items() if infos[name].infotext
         }
     return entries
 

@@ -72,14 +72,14 @@ def stored_settings(text: str, plugin_id: str, kind: type) -> Any:
         return kind()
 
 
-def changed(params: Any) -> dict[str, Any]:
-    """Return the values of ``params`` that differ from the defaults."""
-    default = type(params)()
-    return {
-        item.name: getattr(params, item.name)
-        for item in dataclasses.fields(params)
-        if getattr(params, item.name) != getattr(default, item.name)
-    }
+def told(params: Any) -> dict[str, Any]:
+    """Return the values of ``params`` that belong beside a picture: those that differ from the defaults.
+
+    Where a parameter ``enabled`` is off by default and on now, all of them do: then they made the picture.
+    """
+    default, values = vars(type(params)()), vars(params)
+    changed = {name: value for name, value in values.items() if value != default[name]}
+    return dict(values) if changed.get("enabled") is True else changed
 
 
 def _check(where: str, value: Any, info: ParamInfo) -> None:

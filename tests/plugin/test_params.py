@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from modules.core.errors import InvalidRequest
-from modules.plugin.params import NoParams, changed, param, param_infos, param_types, read_params
+from modules.plugin.params import NoParams, param, param_infos, param_types, read_params, told
 
 
 @dataclass(frozen=True)
@@ -35,5 +35,13 @@ def test_bad_values_are_refused_by_name(values: dict) -> None:
         read_params(Sample, values, "sample")
 
 
-def test_only_changed_values_are_reported() -> None:
-    assert changed(Sample(mode="b", on=False)) == {"mode": "b", "on": False}
+@dataclass(frozen=True)
+class Switched:
+    enabled: bool = param(False, "On")
+    strength: float = param(1.0, "Strength")
+
+
+def test_only_changed_values_are_told_and_all_of_them_once_switched_on() -> None:
+    assert told(Sample(mode="b", on=False)) == {"mode": "b", "on": False}
+    assert told(Switched(strength=2.0)) == {"strength": 2.0}
+    assert told(Switched(enabled=True)) == {"enabled": True, "strength": 1.0}

@@ -75,8 +75,11 @@ def test_it_changes_how_the_mask_is_blended_and_keeps_what_is_far_from_it(
     assert plan.passes[0].start.soft is None and "Soft inpainting enabled" not in without
     soft, entries, plan = made(engine, host, request_, enabled=True, preservation=1.0)
     assert plan.passes[0].start.soft == SoftBlend(preservation=1.0)
-    assert entries["Soft inpainting enabled"] == "True"
-    assert entries["Soft inpainting preservation strength"] == "1.0"
+    assert {name: value for name, value in entries.items() if name.startswith("Soft inpainting ")} == {
+        "Soft inpainting enabled": "True", "Soft inpainting schedule bias": "1.0",
+        "Soft inpainting preservation strength": "1.0", "Soft inpainting transition contrast boost": "4.0",
+        "Soft inpainting mask influence": "0.0", "Soft inpainting difference threshold": "0.5",
+        "Soft inpainting difference contrast": "2.0"}
     assert np.abs(soft - plain)[96:112, 96:112].max() > 0
     original = np.asarray(Inputs(library.folders.inputs).open(request_.init_images[0]), dtype=np.int16)
     assert np.array_equal(soft[:16], original[:16]) and np.abs(soft - original)[96:112, 96:112].max() > 0
