@@ -50,14 +50,14 @@ class Admitted:
 
 def admit(request: Request, desk: Desk) -> Admitted:
     """Check and complete ``request``; see ``App.submit`` for what is raised."""
-    request = resolve_names(well_formed(check_kind(check(request))), desk.library, tuple(desk.host.upscalers()))
+    request = resolve_names(well_formed(check_kind(check(request))), desk.library, desk.host)
     check_inputs(request, Inputs(desk.folders.inputs))
     request, warnings = apply_styles(request, desk.folders.styles)
     request = fix_seeds(request)
     parts = hooks.expand(desk.host.active(request), request)
     if parts == (request,):
         return Admitted(request, (), warnings)
-    checked = tuple(fix_seeds(resolve_names(check(part), desk.library, tuple(desk.host.upscalers()))) for part in parts)
+    checked = tuple(fix_seeds(resolve_names(check(part), desk.library, desk.host)) for part in parts)
     for part in checked:
         check_inputs(part, Inputs(desk.folders.inputs))
     if sum(part.batch_size * part.batch_count for part in checked) > MAX_PICTURES:
@@ -97,36 +97,36 @@ def well_formed(request: Request) -> Request:
         request, **{name: getattr(request, name).encode(errors="replace").decode() for name in PROMPTS})
 
 
-def resolve_names(request: Request, library: Library, upscalers: Sequence[str] = ()) -> Request:
+def resolve_names(request: Request, library: Library, host: Host) -> Request:
     """Return ``request`` with samplers, schedules, models, upscaler and VAE under their proper names.
 
-    ``upscalers`` are the names of those that extensions add.
+    ``host`` knows the samplers and upscalers that extensions add.
     """
-    sampler, schedule = _sampling(request.sampler, request.schedule)
+    sampler, schedule = _sampling(request.sampler, request.schedule, host)
     model = find_model(request.model or request.settings.sd_model_checkpoint, library)
     vae = request.vae or request.settings.sd_vae
     library.find_vae(vae, model)
     refiner = library.find_checkpoint(request.refiner).name if request.refiner else ""
     resolved = dataclasses.replace(
         request, sampler=sampler, schedule=schedule, model=model.name, vae=vae, refiner=refiner)
-    return _resolve_hires(resolved, library, upscalers) if request.enable_hr else resolved
+    return _resolve_hires(resolved, library, host) if request.enable_hr else resolved
 
 
-def _resolve_hires(request: Request, library: Library, upscalers: Sequence[str]) -> Request:
+def _resolve_hires(request: Request, library: Library, host: Host) -> Request:
     """Return ``request`` with the names of hires fix resolved; empty ones, which mean the first pass's, stay empty."""
     sampler, schedule = request.hr_sampler, request.hr_schedule
     if sampler:
-        sampler, combined = _sampling(sampler, schedule or "Automatic")
+        sampler, combined = _sampling(sampler, schedule or "Automatic", host)
         schedule = combined if combined != "Automatic" else schedule
     return dataclasses.replace(
         request, hr_sampler=sampler, hr_schedule=find_schedule(schedule).label if schedule else "",
-        hr_upscaler=find_upscaler(request.hr_upscaler, upscalers),
+        hr_upscaler=find_upscaler(request.hr_upscaler, tuple(host.upscalers())),
         hr_checkpoint=library.find_checkpoint(request.hr_checkpoint).name if request.hr_checkpoint else "")
 
 
-def _sampling(sampler: str, schedule: str) -> tuple[str, str]:
+def _sampling(sampler: str, schedule: str, host: Host) -> tuple[str, str]:
     """Return the proper names of a sampler and a schedule; a schedule in the sampler's name replaces Automatic."""
-    found, combined = find_sampler(sampler)
+    found, combined = find_sampler(sampler, host.samplers())
     schedule = combined if combined and schedule.lower() == "automatic" else schedule
     return found.name, find_schedule(schedule).label
 

@@ -99,7 +99,7 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     library = Library(places, hashes)
     models = Models(model_budget(device.ram()["total"]), memory.accelerator(placement, info, config.flags))
     host = open_host(config)
-    engine = Engine(library, models, placement, {**RESAMPLERS, **host.upscalers()})
+    engine = Engine(library, models, placement, {**RESAMPLERS, **host.upscalers()}, host.samplers())
     return EngineBench(info.name or info.kind, Tools(library, host, engine, models),
                        lambda: device.memory(placement.device))
 

@@ -25,6 +25,7 @@ from modules.plugin.hooks import Active
 from modules.prompts import tags
 from modules.runtime.device import Placement
 from modules.runtime.memory import Models
+from modules.sampling.samplers import SAMPLERS, Sampler
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,16 @@ class Result:
 
 
 class Engine:
-    """Owns the loaded models and runs one request at a time; ``upscalers`` are those of pixels, by name."""
+    """Owns the loaded models and runs one request at a time.
+
+    ``upscalers`` are those of pixels, by name; ``samplers`` are all that a request may name.
+    """
 
     def __init__(
-        self, library: Library, models: Models, placement: Placement, upscalers: Mapping[str, Upscaler] = RESAMPLERS
+        self, library: Library, models: Models, placement: Placement,
+        upscalers: Mapping[str, Upscaler] = RESAMPLERS, samplers: Sequence[Sampler] = SAMPLERS,
     ) -> None:
-        self._bench = Bench(Loader(library, models, placement), Previewer(library), upscalers,
+        self._bench = Bench(Loader(library, models, placement), Previewer(library), upscalers, samplers,
                             Inputs(library.folders.inputs))
 
     def generate(
@@ -71,11 +76,13 @@ class Engine:
     def _generate(self, request: Request, active: Sequence[Active], watch: Watch, done: frozenset[int]) -> Result:
         loader = self._bench.loader
         loader.placement.attention.prefer(request.settings.cross_attention_optimization)
-        plan = hooks.on_plan(active, planner.plan(request, loader.resolve(request), hooks.infotext(active)))
+        samplers = self._bench.samplers
+        begun = planner.plan(request, loader.resolve(request), hooks.infotext(active), samplers)
+        plan = hooks.on_plan(active, begun)
         check_plan(plan, loader.variant, tuple(self._bench.upscalers))
         made: tuple[FinishedPicture, ...] = ()
         count, stopped = 0, False
-        for batch in planner.batches(plan):
+        for batch in planner.batches(plan, samplers):
             if done.issuperset(batch):
                 continue
             if stopped := watch.stopping():

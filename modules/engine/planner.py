@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from modules.core.guidance import Guidance
@@ -12,7 +12,7 @@ from modules.core.request import MAX_SEED, Request, hires_size, outpaint_margins
 from modules.engine.entries import parameters
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.prompts import tags
-from modules.sampling.samplers import find_sampler
+from modules.sampling.samplers import SAMPLERS, Sampler, find_sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +37,23 @@ class Checkpoints:
     refiner: Checkpoint | None = None
 
 
-def plan(request: Request, checkpoints: Checkpoints, extra: Mapping[str, str]) -> Plan:
+def plan(
+    request: Request, checkpoints: Checkpoints, extra: Mapping[str, str], samplers: Sequence[Sampler] = SAMPLERS
+) -> Plan:
     """Return the plan for ``request``, whose seeds are fixed; ``extra`` are plugins' infotext entries."""
     pictures = tuple(_picture(request, index) for index in range(request.batch_size * request.batch_count))
-    passes = (_base_pass(request, checkpoints), *_hires_pass(request, checkpoints))
+    passes = (_base_pass(request, checkpoints), *_hires_pass(request, checkpoints, samplers))
     names = {"Model": checkpoints.base.name, "VAE": checkpoints.base.vae} | other_names(passes, checkpoints)
     return Plan(request, pictures, passes, parameters(request, names, extra, checkpoints.base.takes == "edit"))
 
 
-def batches(plan: Plan) -> tuple[tuple[int, ...], ...]:
+def batches(plan: Plan, samplers: Sequence[Sampler] = SAMPLERS) -> tuple[tuple[int, ...], ...]:
     """Return indices of pictures sampled together: at most a batch, and only with the same network tags.
 
     One by one where a sampler looks at all of a batch to decide on its steps.
     """
     pictures, size = plan.pictures, plan.request.batch_size
-    if any(find_sampler(pass_.sampler)[0].alone for pass_ in plan.passes):
+    if any(find_sampler(pass_.sampler, samplers)[0].alone for pass_ in plan.passes):
         size = 1
     cut = (pictures[start:start + size] for start in range(0, len(pictures), size))
     return tuple(
@@ -106,13 +108,13 @@ def _canvas_size(request: Request) -> tuple[int, int]:
     return -8 * (-(request.width + left + right) // 8), -8 * (-(request.height + up + down) // 8)
 
 
-def _hires_pass(request: Request, checkpoints: Checkpoints) -> tuple[Pass, ...]:
+def _hires_pass(request: Request, checkpoints: Checkpoints, samplers: Sequence[Sampler]) -> tuple[Pass, ...]:
     if not request.enable_hr:
         return ()
     resized, size = hires_size(request)
     space = "latent" if request.hr_upscaler in LATENT_UPSCALERS else "pixels"
     refined = request.settings.hires_fix_refiner_pass != "first pass"
-    sampler, combined = find_sampler(request.hr_sampler or request.sampler)
+    sampler, combined = find_sampler(request.hr_sampler or request.sampler, samplers)
     return (Pass(
         *size, request.hr_second_pass_steps or request.steps, sampler.name,
         request.hr_schedule or combined or request.schedule,

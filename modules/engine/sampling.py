@@ -82,7 +82,7 @@ class PassSampling:
         self._number = number
         self._pass: Pass = work.plan.passes[number]
         self._reached = reached
-        self._sampler = find_sampler(self._pass.sampler)[0]
+        self._sampler = find_sampler(self._pass.sampler, bench.samplers)[0]
         self._settings = work.plan.request.settings
         self._soft = self._pass.start.soft if self._pass.start else None
 
@@ -216,7 +216,7 @@ class PassSampling:
 
     def _calls(self, pass_: Pass) -> int:
         """Return the model calls over which prompts are scheduled: a pass's own are fewer where its last step is."""
-        return pass_.steps * find_sampler(pass_.sampler)[0].calls_per_step
+        return pass_.steps * find_sampler(pass_.sampler, self._bench.samplers)[0].calls_per_step
 
     def _share(self, space: Space) -> Share:
         if self._settings.refiner_switch_by_sample_steps:

@@ -14,15 +14,17 @@ from modules.engine.preview import Previewer
 from modules.imaging.resize import Upscaler
 from modules.library.inputs import Inputs
 from modules.plugin.hooks import Active
+from modules.sampling.samplers import Sampler
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every batch is made with: models, previews, the upscalers of pixels by name, and stored pictures."""
+    """What every batch is made with: models, previews, upscalers of pixels by name, samplers, and stored pictures."""
 
     loader: Loader
     previewer: Previewer
     upscalers: Mapping[str, Upscaler]
+    samplers: Sequence[Sampler]
     inputs: Inputs
 
 

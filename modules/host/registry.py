@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from modules.host.discover import Found
 from modules.plugin import Asked, PageTab, Plugin, Route, Upscaler, Variant
 from modules.plugin.hooks import Active, named
 from modules.plugin.params import read_params
+from modules.sampling.samplers import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,6 +85,16 @@ class Host:
                 logger.exception("The extension %r failed in upscalers.", plugin.id)
         return found
 
+    def samplers(self) -> tuple[Sampler, ...]:
+        """Return all samplers: those of the program, then those that plugins add; their failures name the plugin."""
+        found = list(SAMPLERS)
+        for plugin in self.plugins():
+            try:
+                found.extend(named_sampler(plugin, one) for one in plugin.samplers())
+            except Exception:
+                logger.exception("The extension %r failed in samplers.", plugin.id)
+        return tuple(found)
+
     def plugins(self) -> tuple[Plugin, ...]:
         """Return the plugins that are loaded, in order."""
         return tuple(item.plugin for item in self.found if item.plugin is not None)
@@ -121,6 +133,15 @@ class PluginUpscaler:
         """Return ``image`` in ``width`` by ``height`` pixels."""
         with named(self.plugin, f"the upscaler {self.name}"):
             return self.upscaler.upscale(image, width, height)
+
+
+def named_sampler(plugin: Plugin, sampler: Sampler) -> Sampler:
+    """Return ``sampler`` whose failures name ``plugin``."""
+    @functools.wraps(sampler.sample)
+    def sample(*given: Any, **options: Any) -> Any:
+        with named(plugin, f"the sampler {sampler.name}"):
+            return sampler.sample(*given, **options)
+    return dataclasses.replace(sampler, sample=sample)
 
 
 def named_route(plugin: Plugin, route: Route) -> Route:

@@ -2,9 +2,9 @@
 
 An extension is a folder with ``plugin.py`` that defines one subclass of ``Plugin``. Its methods are listed below in
 the order in which they happen; each returns its argument changed, or None for "unchanged". They run in the engine's
-process, except ``expand``, ``words``, ``routes``, ``tabs``, the names of ``upscalers`` and what is declared as data,
-which the page's process reads: keep imports of torch and other large libraries inside the methods that need them. An
-exception fails the job and names the plugin.
+process, except ``expand``, ``words``, ``routes``, ``tabs``, ``samplers``, the names of ``upscalers`` and what is
+declared as data, which the page's process reads: keep imports of torch and other large libraries inside the methods
+that need them. An exception fails the job and names the plugin.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from modules.plugin.params import NoParams, ParamInfo, param, stored_settings
 from modules.plugin.routes import Asked, PageTab, Route
 from modules.prompts.tags import Tag
 from modules.prompts.tags import extract as extract_tags
-from modules.sampling.samplers import Denoised
+from modules.sampling.samplers import Denoised, Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +52,9 @@ __all__ = [
     "Asked", "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
     "Guidance", "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound",
     "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Place", "Plan", "Plugin", "Projection", "Request",
-    "Route", "Segment", "Settings", "SoftBlend", "Stamp", "Start", "StepState", "Tag", "Thresholding", "Upscaler",
-    "Variant", "WeightDelta", "ZeroStar", "data_sha256", "extract_tags", "low_rank", "model_files", "model_variant",
-    "param", "read_metadata", "read_outline", "read_tensors", "weight_places",
+    "Route", "Sampler", "Segment", "Settings", "SoftBlend", "Stamp", "Start", "StepState", "Tag", "Thresholding",
+    "Upscaler", "Variant", "WeightDelta", "ZeroStar", "data_sha256", "extract_tags", "low_rank", "model_files",
+    "model_variant", "param", "read_metadata", "read_outline", "read_tensors", "weight_places",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.
@@ -125,6 +125,10 @@ class Plugin:
 
     def upscalers(self) -> Sequence[Upscaler]:
         """Return upscalers of pixels that hires fix offers under their names."""
+        return ()
+
+    def samplers(self) -> Sequence[Sampler]:
+        """Return samplers that are offered beside the program's; their functions run in the engine's process."""
         return ()
 
     def expand(self, request: Request, params: Any) -> Sequence[Request] | None:

@@ -11,7 +11,7 @@ and with alpha = 1 - sigma it is the same method on a rectified flow. The first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -157,23 +157,23 @@ SAMPLERS: tuple[Sampler, ...] = (
 OLD_SUFFIXES = {"_ka": "Karras", "_exp": "Exponential"}
 
 
-def find_sampler(name: str) -> tuple[Sampler, str | None]:
-    """Return the sampler called ``name`` and the label of the schedule that the name includes, or None.
+def find_sampler(name: str, samplers: Sequence[Sampler] = SAMPLERS) -> tuple[Sampler, str | None]:
+    """Return the one of ``samplers`` called ``name`` and the label of the schedule that the name includes, or None.
 
     Labels and aliases in any case; older names with a schedule at the end (``DPM++ 2M Karras``, ``k_dpmpp_2m_ka``).
     Raises ``InvalidRequest`` naming the nearest ones.
     """
     wanted = " ".join(name.lower().split())
-    if found := _by_name(wanted):
+    if found := _by_name(wanted, samplers):
         return found, None
     for ending, label in _endings():
-        if wanted.endswith(ending) and (found := _by_name(wanted.removesuffix(ending))):
+        if wanted.endswith(ending) and (found := _by_name(wanted.removesuffix(ending), samplers)):
             return found, label
-    raise InvalidRequest(f"There is no sampler {name[:100]!r}.", near_matches(wanted, [s.name for s in SAMPLERS]))
+    raise InvalidRequest(f"There is no sampler {name[:100]!r}.", near_matches(wanted, [s.name for s in samplers]))
 
 
-def _by_name(wanted: str) -> Sampler | None:
-    return next((s for s in SAMPLERS if wanted in (s.name.lower(), *s.aliases)), None)
+def _by_name(wanted: str, samplers: Sequence[Sampler]) -> Sampler | None:
+    return next((s for s in samplers if wanted in (s.name.lower(), *s.aliases)), None)
 
 
 def _endings() -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.imaging.upscalers import UPSCALERS
-from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.form import OVERRIDES, Field, Form, plugin_fields, with_choices
 
@@ -32,7 +31,7 @@ def complete(fields: Form, tab: str, app: Any) -> Form:
 
 def _choices(app: Any) -> Mapping[str, tuple[str, ...]]:
     hidden = app.settings.get().hide_samplers
-    samplers = tuple(item.name for item in SAMPLERS if item.name not in hidden)
+    samplers = tuple(item.name for item in app.host.samplers() if item.name not in hidden)
     schedules = tuple(item.label for item in SCHEDULES)
     checkpoints = tuple(item.name for item in app.library.checkpoints())
     return {"sampler": samplers, "schedule": schedules, "styles": tuple(app.styles.all()),

@@ -13,6 +13,7 @@ from modules.host.discover import Found
 from modules.host.registry import Host
 from modules.plugin import Asked, Context, NoParams, Plugin, Route, hooks
 from modules.plugin.hooks import Active
+from modules.sampling.samplers import SAMPLERS
 from tests.engine.conftest import REQUEST, Recorder
 
 IN_THE_ENGINE = ("around", "on_plan", "patches", "wrap_model", "wrap_denoise", "on_step", "on_image", "on_result")
@@ -70,10 +71,10 @@ def test_in_the_pages_process_others_go_on(caplog):
         def words(self, variant):
             return {"good": 2}
 
-    for hook in ("words", "routes", "tabs", "upscalers", "on_close"):
+    for hook in ("words", "routes", "tabs", "upscalers", "samplers", "on_close"):
         host = Host(tuple(Found(one.id, Path(), one) for one in (failing(hook), Good(CONTEXT))))
         assert host.words(None) == {"good": 2} and host.routes() == () and host.tabs() == ()
-        assert not host.upscalers()
+        assert not host.upscalers() and host.samplers() == SAMPLERS
         host.close()
         assert f"'bad' failed in {hook}" in caplog.text
         caplog.clear()

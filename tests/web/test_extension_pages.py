@@ -15,7 +15,7 @@ from modules.core.request import Request
 from modules.host.discover import Found
 from modules.host.registry import Host
 from modules.launcher.flags import Flags
-from modules.plugin import Context, PageTab, Plugin, Route
+from modules.plugin import Context, PageTab, Plugin, Route, Sampler
 from modules.web.api.mount import add_api
 from modules.web.head import head
 from modules.web.page import blocks
@@ -32,6 +32,10 @@ class Doubled:
         raise ValueError("it never works")
 
 
+def failing_sampler(*given, **options):
+    raise ValueError("it never works")
+
+
 class Paged(Plugin):
     """Has a tab and answers with what it was asked."""
 
@@ -45,6 +49,9 @@ class Paged(Plugin):
 
     def upscalers(self):
         return (Doubled(),)
+
+    def samplers(self):
+        return (Sampler("My sampler", failing_sampler, ("mine",)),)
 
     def tabs(self):
         return (PageTab("My tab", "<b id='mine'>here</b>", "alert('</script>')"),)
@@ -93,3 +100,19 @@ def test_an_upscaler_is_offered_accepted_and_named_when_it_fails(app):
     assert app.submit(request).request.hr_upscaler == "My upscaler"
     with pytest.raises(PluginFailed, match="'paged' failed in the upscaler My upscaler: ValueError"):
         app.host.upscalers()["My upscaler"].upscale(None, 1, 1)
+
+
+def test_a_sampler_is_offered_accepted_and_named_when_it_fails(app):
+    api = client(app, api=True)
+    assert {"name": "My sampler", "aliases": ["mine"], "options": {}}.items() <= api.get(
+        "/sdapi/v1/samplers").json()[-1].items()
+    assert "My sampler" in [one["name"] for one in api.get("/darkroom/v1/samplers").json()]
+    config = blocks(app).get_config_file()
+    for control in ("txt2img_sampling", "img2img_sampling", "hr_sampler"):
+        [listed] = [one for one in config["components"] if one["props"].get("elem_id") == control]
+        assert "My sampler" in [choice[0] for choice in listed["props"]["choices"]]
+    write_stand_in_checkpoint(app.folders.checkpoints[0])
+    request = app.submit(Request(prompt="a cat", sampler="Mine karras", enable_hr=True, hr_sampler="MINE")).request
+    assert (request.sampler, request.schedule, request.hr_sampler) == ("My sampler", "Karras", "My sampler")
+    with pytest.raises(PluginFailed, match="'paged' failed in the sampler My sampler: ValueError"):
+        app.host.samplers()[-1].sample(None)

@@ -21,7 +21,6 @@ from modules.imaging.upscalers import UPSCALERS
 from modules.library.files import ModelFile
 from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
-from modules.sampling.samplers import SAMPLERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import owner_of
 from modules.web.api import native_models as models
@@ -239,7 +238,7 @@ def _lists(app: Any) -> APIRouter:
     def samplers() -> list[models.Sampler]:
         """List the samplers."""
         return [models.Sampler(name=one.name, aliases=list(one.aliases), schedule=one.schedule,
-                               calls_per_step=one.calls_per_step, noise=one.noise) for one in SAMPLERS]
+                               calls_per_step=one.calls_per_step, noise=one.noise) for one in app.host.samplers()]
 
     @routes.get("/schedules")
     def schedules() -> list[models.Schedule]:

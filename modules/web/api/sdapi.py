@@ -20,7 +20,7 @@ from modules.library.files import ModelFile
 from modules.library.images import read_image_info
 from modules.library.infotext import parse
 from modules.plugin.params import ParamInfo, param_infos
-from modules.sampling.samplers import SAMPLERS, Sampler
+from modules.sampling.samplers import Sampler
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import owner_of
 from modules.web.api import made
@@ -264,7 +264,7 @@ def _samplers(app: Any) -> APIRouter:
     def samplers() -> list[models.SamplerItem]:
         """List the samplers."""
         return [models.SamplerItem(name=one.name, aliases=list(one.aliases), options=sampler_options(one))
-                for one in SAMPLERS]
+                for one in app.host.samplers()]
 
     @routes.get("/schedulers")
     def schedulers() -> list[models.SchedulerItem]:
