@@ -6,7 +6,6 @@ back bit by bit, and originals that are maps of a file stay maps.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -62,6 +61,8 @@ class AttentionHook:
 
 
 Patch = WeightDelta | Embedding | AttentionHook
+Placed = WeightDelta | Embedding
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Applied:
     """
 
     patches: tuple[Patch, ...] = ()
-    originals: Mapping[tuple[str, str], torch.nn.Parameter] = field(default_factory=dict)
+    originals: Mapping[Place, torch.nn.Parameter] = field(default_factory=dict)
     words: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)
 
@@ -85,25 +86,28 @@ class Patchable(Protocol):
 
 
 def apply(model: Patchable, patches: Sequence[Patch]) -> None:
-    """Bring exactly ``patches`` into force on ``model``; does nothing when they already are.
+    """Bring exactly ``patches`` into force on ``model``; only weights for which they differ are made anew.
 
-    Raises ``InvalidModel``, and leaves the model as it came, where a patch is for another architecture.
+    Raises ``InvalidModel``, and leaves the model without any patch, where one is for another architecture.
     """
     wanted = tuple(patches)
     if wanted == model.applied.patches:
         return
-    undo(model)
+    before, after = _by_place(model.applied.patches), _by_place(wanted)
     try:
-        for place, deltas in _grouped(_of(wanted, WeightDelta), lambda patch: (patch.component, patch.name)).items():
-            _replace(model, place, functools.partial(_changed, deltas))
-        for component, words in _grouped(_of(wanted, Embedding), lambda patch: patch.component).items():
-            _add_words(model, component, words)
+        for place in [place for place in before if place not in after]:
+            _restore(model, place)
+        for place, group in after.items():
+            if group != before.get(place):
+                _change(model, place, group)
     except BaseException:
         undo(model)
         raise
     by_layer = _grouped(_of(wanted, AttentionHook), lambda patch: patch.layer)
     hooks = {layer: tuple(patch.hook(patch.scale) for patch in group) for layer, group in by_layer.items()}
-    model.applied = replace(model.applied, patches=wanted, hooks=hooks)
+    words = {place[0]: _numbered(_of(group, Embedding), model.applied.originals[place].shape[0])
+             for place, group in after.items() if _of(group, Embedding)}
+    model.applied = replace(model.applied, patches=wanted, words=words, hooks=hooks)
 
 
 def wording(applied: Applied) -> tuple[tuple[str, str, str, float], ...]:
@@ -168,36 +172,56 @@ def _changed(deltas: Sequence[WeightDelta], weight: torch.Tensor) -> torch.Tenso
     return changed
 
 
-def _add_words(model: Patchable, component: str, group: Sequence[Embedding]) -> None:
-    table = _parameter(model, (component, TOKENS))
-    words, next_id = {}, table.shape[0]
-    for patch in group:
+def _numbered(words: Sequence[Embedding], first: int) -> dict[str, tuple[int, ...]]:
+    """Return the token ids of learned words, which come after the ``first`` of the vocabulary."""
+    found = {}
+    for patch in words:
+        found[patch.word] = tuple(range(first, first + len(patch.vectors)))
+        first += len(patch.vectors)
+    return found
+
+
+def _with_words(words: Sequence[Embedding], table: torch.Tensor) -> torch.Tensor:
+    for patch in words:
         if patch.vectors.ndim != 2 or patch.vectors.shape[1] != table.shape[1]:
             raise InvalidModel(
                 f"The embedding {patch.word} does not fit this model: its vectors are {patch.vectors.shape[-1]} wide, "
                 f"not {table.shape[1]}.", "It was made for another kind of model.",
             )
-        words[patch.word] = tuple(range(next_id, next_id + len(patch.vectors)))
-        next_id += len(patch.vectors)
-    added = [(patch.vectors.float() * patch.scale).to(table) for patch in group]
-    _replace(model, (component, TOKENS), lambda weight: torch.cat([weight, *added]))
-    model.applied = replace(model.applied, words={**model.applied.words, component: words})
+    return torch.cat([table, *((patch.vectors.float() * patch.scale).to(table) for patch in words)])
 
 
-def _replace(
-    model: Patchable, place: tuple[str, str], change: Callable[[torch.Tensor], torch.Tensor]
-) -> None:
-    present = _parameter(model, place)
-    result = change(present.detach())
-    settle(present)  # originals wait at home, and what replaces them starts there
-    changed = torch.nn.Parameter(result.to(present.device), requires_grad=False)
-    # What was there first is the original; a place may change twice, by a delta and by new words.
-    originals = {place: present, **model.applied.originals}
-    model.applied = replace(model.applied, originals=originals)
+def _by_place(patches: Sequence[Patch]) -> dict[Place, list[Placed]]:
+    """Return the patches of each weight, words after changes: they lengthen a table that may be changed, too."""
+    groups: dict[Place, list[Placed]] = {}
+    for delta in _of(patches, WeightDelta):
+        groups.setdefault((delta.component, delta.name), []).append(delta)
+    for word in _of(patches, Embedding):
+        groups.setdefault((word.component, TOKENS), []).append(word)
+    return groups
+
+
+def _change(model: Patchable, place: Place, group: Sequence[Placed]) -> None:
+    """Put in place of a weight what ``group`` makes of the original."""
+    original = model.applied.originals.get(place)
+    if original is None:
+        original = _parameter(model, place)
+    deltas, words = _of(group, WeightDelta), _of(group, Embedding)
+    result = _changed(deltas, original.detach()) if deltas else original.detach()
+    result = _with_words(words, result) if words else result
+    settle(original)  # originals wait at home, and what replaces them starts there
+    changed = torch.nn.Parameter(result.to(original.device), requires_grad=False)
+    model.applied = replace(model.applied, originals={**model.applied.originals, place: original})
     _set(model.modules[place[0]], place[1], changed)
 
 
-def _parameter(model: Patchable, place: tuple[str, str]) -> torch.nn.Parameter:
+def _restore(model: Patchable, place: Place) -> None:
+    originals = dict(model.applied.originals)
+    _set(model.modules[place[0]], place[1], originals.pop(place))
+    model.applied = replace(model.applied, originals=originals)
+
+
+def _parameter(model: Patchable, place: Place) -> torch.nn.Parameter:
     component, name = place
     try:
         found: torch.nn.Parameter = model.modules[component].get_parameter(name)

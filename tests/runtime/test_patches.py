@@ -119,6 +119,44 @@ def test_the_same_plan_again_touches_nothing():
     assert len(calls) == 2
 
 
+@given(sequence=st.lists(st.lists(st.sampled_from(POOL), max_size=6), min_size=2, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_going_from_one_set_to_another_is_the_same_as_coming_from_none(sequence):
+    model, fresh = Model(torch.float16), Model(torch.float16)
+    for patches in sequence:
+        apply(model, patches)
+    apply(fresh, sequence[-1])
+    expected = fresh.parameters()
+    assert all(torch.equal(value, expected[place]) for place, value in model.parameters().items())
+    assert model.applied.words == fresh.applied.words
+    assert model.applied.originals.keys() == fresh.applied.originals.keys()
+
+
+def test_a_change_of_one_of_many_reads_and_writes_only_what_it_touches():
+    model, read = Model(), []
+
+    def change(part, name, key, scale):
+        def counted(weight):
+            read.append((key, name))
+            return torch.ones_like(weight)
+        return WeightDelta(part, name, key, scale, counted)
+
+    def wanted(scale):
+        return [change("unet", "0.weight", f"everywhere {number}", 1.0) for number in range(15)] + [
+            change("unet", "1.weight", "here", scale), POOL[4]]
+
+    apply(model, wanted(0.5))
+    assert len(read) == 16
+    before = model.parameters()
+    read.clear()
+    apply(model, wanted(0.7))
+    assert read == [("here", "1.weight")]
+    after = model.parameters()
+    assert [place for place in after if after[place] is not before[place]] == [("unet", "1.weight")]
+    apply(model, wanted(0.7)[:15])
+    assert read == [("here", "1.weight")] and len(model.applied.originals) == 1
+
+
 def test_words_get_ids_after_the_vocabulary():
     model = Model()
     patch = delta("0.weight", "a", 1.0)
