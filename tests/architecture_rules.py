@@ -14,7 +14,9 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 500, 80, 8
 
 WORKBENCHES = {"engine", "upscaling", "merging", "training"}
 PAGE_LIBRARIES = {"gradio", "gradio_client", "fastapi", "starlette", "uvicorn"}
-MODEL_LIBRARIES = {"torch", "torchsde", "torchvision", "diffusers", "transformers", "accelerate", "xformers"}
+MODEL_LIBRARIES = {
+    "torch", "torchsde", "torchvision", "spandrel", "diffusers", "transformers", "accelerate", "xformers",
+}
 MODEL_MODULES = {"safetensors.torch"}
 OWN_LIBRARIES = {"core": set[str](), "launcher": set[str](), "prompts": {"lark"}}
 

@@ -14,12 +14,15 @@ import psutil
 
 from modules.app.styles import read_styles
 from modules.core.errors import InvalidRequest, NoModel, NotFound
+from modules.core.extras import NO_UPSCALER, Extras, check_extras, target_size
 from modules.core.job import Job
 from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
 from modules.host.registry import Host
+from modules.imaging.resize import LATENT_UPSCALERS
 from modules.imaging.upscalers import find_upscaler
 from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
 from modules.library.inputs import Inputs
+from modules.library.upscalers import upscalers as upscaler_files
 from modules.plugin import hooks
 from modules.prompts import styles
 from modules.sampling.samplers import find_sampler
@@ -38,6 +41,11 @@ class Desk:
     library: Library
     host: Host
 
+    @property
+    def upscalers(self) -> tuple[str, ...]:
+        """The names of the upscalers of pixels that model files and extensions add."""
+        return (*upscaler_files(self.library), *self.host.upscalers())
+
 
 @dataclass(frozen=True)
 class Admitted:
@@ -50,14 +58,14 @@ class Admitted:
 
 def admit(request: Request, desk: Desk) -> Admitted:
     """Check and complete ``request``; see ``App.submit`` for what is raised."""
-    request = resolve_names(well_formed(check_kind(check(request))), desk.library, desk.host)
+    request = resolve_names(well_formed(check_kind(check(request))), desk)
     check_inputs(request, Inputs(desk.folders.inputs))
     request, warnings = apply_styles(request, desk.folders.styles)
     request = fix_seeds(request)
     parts = hooks.expand(desk.host.active(request), request)
     if parts == (request,):
         return Admitted(request, (), warnings)
-    checked = tuple(fix_seeds(resolve_names(check(part), desk.library, desk.host)) for part in parts)
+    checked = tuple(fix_seeds(resolve_names(check(part), desk)) for part in parts)
     for part in checked:
         check_inputs(part, Inputs(desk.folders.inputs))
     if sum(part.batch_size * part.batch_count for part in checked) > MAX_PICTURES:
@@ -76,6 +84,36 @@ def admit_all(requests: Sequence[Request], desk: Desk) -> Admitted:
         raise InvalidRequest(f"At most {MAX_PICTURES:,} pictures can be asked for at once.")
     warnings = tuple(dict.fromkeys(warning for one in admitted for warning in one.warnings))
     return Admitted(parts[0], parts, warnings)
+
+
+def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
+    """Return ``extras`` with upscalers under their proper names, and a sentence for each picture that is left out.
+
+    Raises ``InvalidRequest``, ``NotFound`` for a picture that is gone; where nothing remains, what the first lacks.
+    """
+    inputs, good, problems = Inputs(desk.folders.inputs), [], []
+    extras = check_extras(dataclasses.replace(extras, upscaler_1=pixel_upscaler(extras.upscaler_1, desk),
+                                              upscaler_2=pixel_upscaler(extras.upscaler_2, desk)))
+    for source in extras.sources:
+        stored = inputs.get(source.image)
+        try:
+            target_size(extras, stored.width, stored.height)
+            good.append(source)
+        except InvalidRequest as error:
+            if len(extras.sources) == 1:
+                raise
+            problems.append(f"{source.name or source.image} was skipped: {error.message}")
+    if not good:
+        raise InvalidRequest("None of the pictures can be enlarged.", problems[0])
+    return dataclasses.replace(extras, sources=tuple(good)), tuple(problems)
+
+
+def pixel_upscaler(name: str, desk: Desk) -> str:
+    """Return the proper name of an upscaler of pixels; raises ``InvalidRequest`` with near names."""
+    found = find_upscaler(name or NO_UPSCALER, desk.upscalers)
+    if found in LATENT_UPSCALERS:
+        raise InvalidRequest(f"{found} works inside a generation alone.", "Choose an upscaler of pictures.")
+    return found
 
 
 def check_kind(request: Request) -> Request:
@@ -97,31 +135,31 @@ def well_formed(request: Request) -> Request:
         request, **{name: getattr(request, name).encode(errors="replace").decode() for name in PROMPTS})
 
 
-def resolve_names(request: Request, library: Library, host: Host) -> Request:
+def resolve_names(request: Request, desk: Desk) -> Request:
     """Return ``request`` with samplers, schedules, models, upscaler and VAE under their proper names.
 
-    ``host`` knows the samplers and upscalers that extensions add.
+    ``desk`` knows the samplers and upscalers that model files and extensions add.
     """
-    sampler, schedule = _sampling(request.sampler, request.schedule, host)
-    model = find_model(request.model or request.settings.sd_model_checkpoint, library)
+    sampler, schedule = _sampling(request.sampler, request.schedule, desk.host)
+    model = find_model(request.model or request.settings.sd_model_checkpoint, desk.library)
     vae = request.vae or request.settings.sd_vae
-    library.find_vae(vae, model)
-    refiner = library.find_checkpoint(request.refiner).name if request.refiner else ""
+    desk.library.find_vae(vae, model)
+    refiner = desk.library.find_checkpoint(request.refiner).name if request.refiner else ""
     resolved = dataclasses.replace(
         request, sampler=sampler, schedule=schedule, model=model.name, vae=vae, refiner=refiner)
-    return _resolve_hires(resolved, library, host) if request.enable_hr else resolved
+    return _resolve_hires(resolved, desk) if request.enable_hr else resolved
 
 
-def _resolve_hires(request: Request, library: Library, host: Host) -> Request:
+def _resolve_hires(request: Request, desk: Desk) -> Request:
     """Return ``request`` with the names of hires fix resolved; empty ones, which mean the first pass's, stay empty."""
     sampler, schedule = request.hr_sampler, request.hr_schedule
     if sampler:
-        sampler, combined = _sampling(sampler, schedule or "Automatic", host)
+        sampler, combined = _sampling(sampler, schedule or "Automatic", desk.host)
         schedule = combined if combined != "Automatic" else schedule
     return dataclasses.replace(
         request, hr_sampler=sampler, hr_schedule=find_schedule(schedule).label if schedule else "",
-        hr_upscaler=find_upscaler(request.hr_upscaler, tuple(host.upscalers())),
-        hr_checkpoint=library.find_checkpoint(request.hr_checkpoint).name if request.hr_checkpoint else "")
+        hr_upscaler=find_upscaler(request.hr_upscaler, desk.upscalers),
+        hr_checkpoint=desk.library.find_checkpoint(request.hr_checkpoint).name if request.hr_checkpoint else "")
 
 
 def _sampling(sampler: str, schedule: str, host: Host) -> tuple[str, str]:

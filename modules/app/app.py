@@ -20,10 +20,13 @@ from modules.app.settings import SettingsStore
 from modules.app.styles import StyleBook
 from modules.app.tasks import find_task
 from modules.app.workbench import WorkerConfig, open_host
+from modules.core import codec
+from modules.core.extras import KIND, Extras
 from modules.core.job import Job
 from modules.core.request import Request
 from modules.core.task import Task, check_task
 from modules.host.registry import Host
+from modules.imaging.resize import RESAMPLERS
 from modules.library.files import Folders, Library, ModelFile, folders
 from modules.library.hashes import HashCache
 from modules.library.images import read_image_info
@@ -97,6 +100,20 @@ class App:
         return self.queue.add(Job(
             id=job_id or admission.new_id(), owner=owner, state="queued", request=task, blocking=blocking,
             created=time.time(), warnings=tuple(warnings), origin=origin))
+
+    def submit_extras(self, extras: Extras, *, owner: str = "", blocking: bool = False, origin: str = "page",
+                      warnings: Sequence[str] = ()) -> Job:
+        """Queue pictures to enlarge; those that a page asks for are saved. Raises ``InvalidRequest``, ``NotFound``."""
+        desk = admission.Desk(self.folders, self.library, self.host)
+        admitted, skipped = admission.admit_extras(extras, desk)
+        count = len(admitted.sources)
+        task = Task(KIND, codec.encode(admitted), "Extras", f"{admitted.upscaler_1}, {count} picture{'s'[:count > 1]}",
+                    count, self.settings.get(), save_images=not blocking)
+        return self.submit_task(task, owner=owner, blocking=blocking, origin=origin, warnings=(*warnings, *skipped))
+
+    def upscalers(self) -> tuple[str, ...]:
+        """Return the names of all upscalers of pixels: resampling, model files, those of extensions."""
+        return (*RESAMPLERS, *admission.Desk(self.folders, self.library, self.host).upscalers)
 
     def job(self, job_id: str) -> Job:
         """Return a snapshot of a job; raises ``NotFound``."""

@@ -104,7 +104,8 @@ class Saver:
 
     def _save(self, picture: FinishedPicture) -> SavedImage:
         request = self._run.request
-        parameters = with_hashes(picture, self._hash)
+        # What a task carries along names models that it did not use.
+        parameters = picture.parameters if isinstance(request, Task) else with_hashes(picture, self._hash)
         text = infotext.format(picture.prompt, picture.negative_prompt, parameters)
         about = facts(request, picture, parameters)
         ending = f"-{picture.stage}" if picture.stage else ""

@@ -7,31 +7,43 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from modules.core import codec, extras
 from modules.core.errors import InvalidRequest
 from modules.core.result import Outcome, Watch
 from modules.core.task import Task
 from modules.host.registry import Host
 from modules.library.files import Library
+from modules.library.inputs import Inputs
 
 if TYPE_CHECKING:
     from modules.engine.engine import Engine
+    from modules.imaging.resize import Upscaler
     from modules.runtime.memory import Models
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What the engine's process has for a task: its plugins, its files, its loaded models."""
+    """What the engine's process has for a task: its plugins, its files, its loaded models, upscalers by name."""
 
     library: Library
     host: Host
     engine: Engine
     models: Models
+    upscalers: Mapping[str, Upscaler]
 
 
 Perform = Callable[[Task, Tools, Watch, frozenset[int]], Outcome]
 
+
+def _extras(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+    from modules.upscaling.extras import perform
+
+    asked = codec.decode(extras.Extras, task.values)
+    return perform(asked, Inputs(tools.library.folders.inputs), tools.upscalers, watch, done)
+
+
 # Each imports its room, and torch with it, when it is called: the page's process reads this file, too.
-TASKS: Mapping[str, Perform] = MappingProxyType({})
+TASKS: Mapping[str, Perform] = MappingProxyType({extras.KIND: _extras})
 
 
 def find_task(name: str, tasks: Mapping[str, Perform] = TASKS) -> Perform:

@@ -91,6 +91,7 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     from modules.engine.engine import Engine
     from modules.runtime import device, memory
     from modules.runtime.memory import Models
+    from modules.upscaling.upscaler import Shelf, Upscalers
 
     places = config.folders()
     info = device.detect(config.flags)
@@ -99,8 +100,9 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     library = Library(places, hashes)
     models = Models(model_budget(device.ram()["total"]), memory.accelerator(placement, info, config.flags))
     host = open_host(config)
-    engine = Engine(library, models, placement, {**RESAMPLERS, **host.upscalers()}, host.samplers())
-    return EngineBench(info.name or info.kind, Tools(library, host, engine, models),
+    upscalers = Upscalers(library, Shelf(models, placement), {**RESAMPLERS, **host.upscalers()})
+    engine = Engine(library, models, placement, upscalers, host.samplers())
+    return EngineBench(info.name or info.kind, Tools(library, host, engine, models, upscalers),
                        lambda: device.memory(placement.device))
 
 

@@ -15,10 +15,10 @@ from modules.core.guidance import LAYER_HINT, Guidance
 from modules.core.result import Watch
 from modules.core.settings import Settings
 from modules.engine.conditioning import PicturePrompts
-from modules.engine.exhaustion import is_out_of_memory
 from modules.engine.guiding import Guider, Predictions, first_predictions
 from modules.engine.rows import Row, rows_at
 from modules.families.base import Conditioning, ModelInput
+from modules.runtime.exhaustion import is_out_of_memory
 from modules.runtime.perturb import Disturbance, disturbances
 from modules.sampling import guidance
 from modules.sampling.samplers import Denoised

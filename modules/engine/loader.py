@@ -14,13 +14,13 @@ from modules.core.plan import ModelRef
 from modules.core.request import Request
 from modules.core.settings import Settings
 from modules.engine.conditioning import ConditioningCache
-from modules.engine.exhaustion import is_out_of_memory
 from modules.engine.planner import Checkpoint, Checkpoints
 from modules.families import Family, detect
 from modules.families.base import Conditioning, Model, Variant
 from modules.library.files import Library, ModelFile
 from modules.library.headers import read_header
 from modules.runtime.device import Placement
+from modules.runtime.exhaustion import is_out_of_memory
 from modules.runtime.memory import Models
 from modules.runtime.placement import ENCODING_BYTES, LEAST_PIXELS, coding_bytes, sampling_bytes
 from modules.runtime.residence import cast_bytes

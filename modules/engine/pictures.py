@@ -12,11 +12,11 @@ from PIL import Image
 from modules.core.plan import Picture
 from modules.core.result import FinishedPicture
 from modules.engine.entries import picture_parameters
-from modules.engine.exhaustion import is_out_of_memory, out_of_memory
 from modules.engine.loader import Loaded, Loader
 from modules.engine.planner import other_checkpoints
 from modules.engine.preview import to_image
 from modules.engine.work import Work
+from modules.runtime.exhaustion import is_out_of_memory, out_of_memory
 
 T = TypeVar("T")
 

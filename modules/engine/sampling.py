@@ -14,7 +14,6 @@ from modules.engine import bridges, images, masking, soft_inpainting
 from modules.engine.bridges import Beginning
 from modules.engine.conditioning import PicturePrompts, picture_prompts
 from modules.engine.denoiser import Denoiser, Prompted
-from modules.engine.exhaustion import is_out_of_memory, out_of_memory
 from modules.engine.images import Begun
 from modules.engine.loader import Loaded
 from modules.engine.masking import Denoise
@@ -24,6 +23,7 @@ from modules.families.base import Conditioning, ModelInput
 from modules.plugin import StepState, hooks
 from modules.prompts import tags
 from modules.runtime import patches, tiling
+from modules.runtime.exhaustion import is_out_of_memory, out_of_memory
 from modules.sampling import noise
 from modules.sampling.runs import Run, exact_steps, model_calls, prepare, truncate, truncate_to
 from modules.sampling.samplers import Denoised, find_sampler

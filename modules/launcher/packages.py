@@ -17,6 +17,8 @@ from modules.launcher.flags import Flags
 from modules.launcher.torch_builds import Build
 
 CONSTRAINTS, REQUIREMENTS, TEST_REQUIREMENTS = "constraints.txt", "requirements.txt", "requirements-test.txt"
+# Packages that are installed without what they ask for.
+ALONE = "requirements-alone.txt"
 XFORMERS = "xformers"
 XFORMERS_PACKAGE = "xformers==0.0.35"
 
@@ -43,6 +45,7 @@ class Pins:
     """The files that say what to install; ``torch`` is empty, or the command that installs it in place of the table."""
 
     requirements: Path
+    alone: Path
     constraints: Path
     tests: Path
     torch: str = ""
@@ -76,7 +79,7 @@ def write_stamp(path: Path, stamp: Stamp) -> None:
 def wanted(root: Path, flags: Flags, environ: Mapping[str, str], tests: bool) -> dict[str, str]:
     """Return what this start needs installed, each with a hash that changes when the pins do."""
     constraints = (root / CONSTRAINTS).read_bytes()
-    names = (REQUIREMENTS, TEST_REQUIREMENTS) if tests else (REQUIREMENTS,)
+    names = (REQUIREMENTS, ALONE, TEST_REQUIREMENTS) if tests else (REQUIREMENTS, ALONE)
     needed = {name: _digest((root / name).read_bytes() + constraints) for name in names}
     if flags.xformers:
         needed[XFORMERS] = _digest(_xformers(environ).encode() + constraints)
@@ -108,11 +111,11 @@ def pins(root: Path, folder: Path, environ: Mapping[str, str]) -> Pins:
     command = environ.get("TORCH_COMMAND", "")
     tests = root / TEST_REQUIREMENTS
     if not command:
-        return Pins(root / REQUIREMENTS, root / CONSTRAINTS, tests)
+        return Pins(root / REQUIREMENTS, root / ALONE, root / CONSTRAINTS, tests)
     copies = [folder / f"{Path(name).stem}-without-torch.txt" for name in (REQUIREMENTS, CONSTRAINTS)]
     for copy, name in zip(copies, (REQUIREMENTS, CONSTRAINTS), strict=True):
         copy.write_text(without_torch((root / name).read_text(encoding="utf-8")), encoding="utf-8")
-    return Pins(copies[0], copies[1], tests, command)
+    return Pins(copies[0], root / ALONE, copies[1], tests, command)
 
 
 def without_torch(text: str) -> str:
@@ -130,6 +133,8 @@ def steps(names: Sequence[str], build: Build, files: Pins, flags: Flags, environ
     if REQUIREMENTS in names:
         todo.append(_torch_step(install, build, files))
         todo.append(Step("Installing everything else", (*install, "-r", str(files.requirements))))
+    if ALONE in names:
+        todo.append(Step("Installing the upscalers", (*install, "--no-deps", "-r", str(files.alone))))
     if TEST_REQUIREMENTS in names:
         todo.append(Step("Installing what the tests need", (*install, "-r", str(files.tests))))
     if XFORMERS in names:

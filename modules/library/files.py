@@ -26,10 +26,12 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     VAE_APPROX: _WEIGHTS,
     LORA: (".safetensors", ".ckpt", ".pt"),
     EMBEDDING: (".safetensors", ".pt", ".bin", ".png", ".webp", ".jxl", ".avif"),
-    UPSCALER: (".safetensors", ".pth", ".pt"),
+    UPSCALER: (".safetensors", ".pth", ".pt", ".ckpt", ".param"),
     CONTROLNET: (*_WEIGHTS, ".bin"),
     HYPERNETWORK: (".pt",),
 })
+# A1111's and Forge's folders of upscalers below models/.
+_UPSCALERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET", "HAT")
 _MAX_NAME = 1000
 
 
@@ -107,7 +109,7 @@ def folders(root: Path, flags: Mapping[str, str], bundled: tuple[str, ...] = ("m
         vae_approx=_distinct((models / "VAE-approx", root / "models" / "VAE-approx")),
         lora=(given.get("lora_dir", models / "Lora"),),
         embeddings=(given.get("embeddings_dir", data / "embeddings"),),
-        esrgan=also("esrgan_models_path", models / "ESRGAN"),
+        esrgan=also("esrgan_models_path", *(models / folder for folder in _UPSCALERS)),
         controlnet=also("controlnet_dir", models / "ControlNet"),
         hypernetworks=(given.get("hypernetwork_dir", models / "hypernetworks"),),
         wildcards=also("wildcards_dir", data / "wildcards"),

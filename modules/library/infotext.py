@@ -69,6 +69,18 @@ def parse(text: str) -> Infotext:
     return Infotext(_joined(prompt), _joined(negative), _parameters(found))
 
 
+def joined_sizes(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return parsed ``parameters`` as they are written: sizes that ``parse`` has split in two are one entry again."""
+    joined: dict[str, str] = {}
+    for key, value in parameters.items():
+        name, _, side = key.rpartition("-")
+        if side == "1" and f"{name}-2" in parameters:
+            joined[name] = f"{value}x{parameters[f'{name}-2']}"
+        elif not (side == "2" and f"{name}-1" in parameters):
+            joined[key] = value
+    return joined
+
+
 def quote(value: str | int | float) -> str:
     """Return ``value`` as it stands in an infotext."""
     text = str(value)

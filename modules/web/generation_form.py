@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modules.imaging.upscalers import UPSCALERS
+from modules.imaging.resize import LATENT_UPSCALERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.form import OVERRIDES, Field, Form, plugin_fields, with_choices
 
 PROMPT_HINT = "Prompt (Ctrl+Enter generates, Alt+Enter skips, Esc interrupts)"
 # Choices that may be others at the next look: files come and go, settings hide samplers.
-LISTED = ("sampler", "styles", "hr_checkpoint", "hr_sampler", "refiner")
+LISTED = ("sampler", "styles", "hr_checkpoint", "hr_sampler", "hr_upscaler", "refiner")
 
 
 def shared_fields(tab: str) -> Form:
@@ -36,7 +36,7 @@ def _choices(app: Any) -> Mapping[str, tuple[str, ...]]:
     checkpoints = tuple(item.name for item in app.library.checkpoints())
     return {"sampler": samplers, "schedule": schedules, "styles": tuple(app.styles.all()),
             "hr_checkpoint": checkpoints, "hr_sampler": samplers, "hr_schedule": schedules, "refiner": checkpoints,
-            "hr_upscaler": (*UPSCALERS, *app.host.upscalers())}
+            "hr_upscaler": (*LATENT_UPSCALERS, *app.upscalers())}
 
 
 def _prompt_fields(tab: str) -> Form:

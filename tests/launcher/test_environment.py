@@ -12,12 +12,15 @@ from modules.launcher import environment, packages
 from modules.launcher.flags import Flags
 from modules.launcher.torch_builds import NVIDIA, Build, Gpu, SystemInfo
 
+# The steps of a first installation: torch, everything else, what comes without what it asks for.
+FRESH = 3
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     for name in ("VENV_DIR", "SKIP_VENV", "TORCH_COMMAND", "TORCH_INDEX_URL", "INDEX_URL", "XFORMERS_PACKAGE"):
         monkeypatch.delenv(name, raising=False)
-    for name in (packages.CONSTRAINTS, packages.REQUIREMENTS, packages.TEST_REQUIREMENTS):
+    for name in (packages.CONSTRAINTS, packages.REQUIREMENTS, packages.ALONE, packages.TEST_REQUIREMENTS):
         (tmp_path / name).write_text(f"{name}==1\n")
     return tmp_path
 
@@ -55,7 +58,7 @@ def test_the_second_start_runs_nothing(root, ran):
     environment.install(root, Flags(), False, root)
     first = len(ran)
     environment.install(root, Flags(), False, root)
-    assert (first, len(ran)) == (2, 2)
+    assert (first, len(ran)) == (FRESH, FRESH)
 
 
 def test_the_second_start_asks_nothing_of_the_machine(root, ran, monkeypatch):
@@ -71,10 +74,10 @@ def test_the_second_start_asks_nothing_of_the_machine(root, ran, monkeypatch):
 def test_tests_add_to_what_is_there(root, ran):
     environment.install(root, Flags(), False, root)
     environment.install(root, Flags(), True, root)
-    assert [step.command[-1] for step in ran[2:]] == [str(root / packages.TEST_REQUIREMENTS)]
+    assert [step.command[-1] for step in ran[FRESH:]] == [str(root / packages.TEST_REQUIREMENTS)]
     environment.install(root, Flags(), False, root)
     environment.install(root, Flags(), True, root)
-    assert len(ran) == 3
+    assert len(ran) == FRESH + 1
 
 
 def test_an_interrupted_installation_is_done_again(root, ran, monkeypatch):
@@ -92,7 +95,7 @@ def test_an_interrupted_installation_is_done_again(root, ran, monkeypatch):
     (root / packages.REQUIREMENTS).write_text(f"{packages.REQUIREMENTS}==1\n")  # back to what was there before
     monkeypatch.setattr(environment.pip, "run", recorded)
     environment.install(root, Flags(), False, root)
-    assert len(ran) == 4 and (root / environment.STAMP).exists()
+    assert len(ran) == 2 * FRESH and (root / environment.STAMP).exists()
 
 
 @pytest.fixture
@@ -106,9 +109,9 @@ def machine(monkeypatch):
 def test_xformers_is_installed_once_where_it_is_of_use(root, ran, machine, capsys):
     machine.append(Gpu(NVIDIA, "a card", capability=(8, 9)))
     environment.install(root, Flags(xformers=True), False, root)
-    assert ran[-1].command[-1] == packages.XFORMERS_PACKAGE and len(ran) == 3
+    assert ran[-1].command[-1] == packages.XFORMERS_PACKAGE and len(ran) == FRESH + 1
     environment.install(root, Flags(xformers=True), False, root)
-    assert len(ran) == 3 and "xformers is not installed" not in capsys.readouterr().err
+    assert len(ran) == FRESH + 1 and "xformers is not installed" not in capsys.readouterr().err
 
 
 def test_without_a_card_xformers_is_a_line_and_no_more(root, ran, machine, capsys):
@@ -116,7 +119,7 @@ def test_without_a_card_xformers_is_a_line_and_no_more(root, ran, machine, capsy
         environment.install(root, Flags(xformers=True), False, root)
         lines = [line for line in capsys.readouterr().err.splitlines() if "xformers" in line]
         assert len(lines) == 1 and "needs an NVIDIA card" in lines[0]
-    assert len(ran) == 2
+    assert len(ran) == FRESH
 
 
 def test_a_package_of_ones_own_is_not_judged(root, ran, machine, monkeypatch):
@@ -138,7 +141,7 @@ def test_what_is_optional_may_fail(root, ran, machine, monkeypatch, capsys):
     assert "Installing xformers failed" in capsys.readouterr().err
     monkeypatch.setattr(environment.pip, "run", recorded)
     environment.install(root, Flags(xformers=True), False, root)
-    assert [step.optional for step in ran] == [False, False, True]
+    assert [step.optional for step in ran] == [False] * FRESH + [True]
     (root / packages.REQUIREMENTS).write_text("changed==2\n")
     monkeypatch.setattr(environment.pip, "run", fail)
     with pytest.raises(DarkroomError, match="no connection"):
@@ -148,7 +151,7 @@ def test_what_is_optional_may_fail(root, ran, machine, monkeypatch, capsys):
 def test_torch_is_installed_again_on_request(root, ran):
     environment.install(root, Flags(), False, root)
     environment.install(root, Flags(reinstall_torch=True), False, root)
-    assert ran[2].command[:2] == ("pip", "uninstall") and len(ran) == 5
+    assert ran[FRESH].command[:2] == ("pip", "uninstall") and len(ran) == FRESH + 3
 
 
 def test_an_index_for_torch_is_taken_over(root, ran, monkeypatch):
@@ -157,7 +160,7 @@ def test_an_index_for_torch_is_taken_over(root, ran, monkeypatch):
     assert "https://example.org/whl" in ran[0].command
     monkeypatch.delenv("TORCH_INDEX_URL")
     environment.install(root, Flags(), False, root)
-    assert len(ran) == 4 and "https://example.org/whl" not in ran[2].command
+    assert len(ran) == 2 * FRESH and "https://example.org/whl" not in ran[FRESH].command
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(root, ran, monkeypatch):
@@ -183,16 +186,16 @@ def test_inside_the_environment_it_installs_without_a_restart(root, ran, restart
     monkeypatch.setattr(sys, "prefix", str(root / "venv"))
     (root / "venv").mkdir()
     environment.prepare(root, Flags(), [])
-    assert restarted == [] and len(ran) == 2 and (root / "venv" / environment.STAMP).exists()
+    assert restarted == [] and len(ran) == FRESH and (root / "venv" / environment.STAMP).exists()
     environment.prepare(root, Flags(skip_install=True, reinstall_torch=True), [])
-    assert len(ran) == 2
+    assert len(ran) == FRESH
 
 
 def test_the_python_it_is_started_with_can_be_used(root, ran, restarted, monkeypatch):
     monkeypatch.setenv("VENV_DIR", "-")
     monkeypatch.setattr(sys, "prefix", str(root))
     environment.prepare(root, Flags(), [])
-    assert restarted == [] and len(ran) == 2 and (root / environment.STAMP).exists()
+    assert restarted == [] and len(ran) == FRESH and (root / environment.STAMP).exists()
 
 
 @pytest.mark.slow

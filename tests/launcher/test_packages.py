@@ -7,6 +7,7 @@ import pytest
 
 from modules.launcher.flags import Flags
 from modules.launcher.packages import (
+    ALONE,
     CONSTRAINTS,
     REQUIREMENTS,
     TEST_REQUIREMENTS,
@@ -25,13 +26,13 @@ from modules.launcher.packages import (
 )
 from modules.launcher.torch_builds import Build, configured_build
 
-FILES = Pins(Path("r.txt"), Path("c.txt"), Path("t.txt"))
+FILES = Pins(Path("r.txt"), Path("a.txt"), Path("c.txt"), Path("t.txt"))
 BUILD = Build("cu130", "https://example.org/cu130", ("torch==1+cu130",), "A card.")
 
 
 @pytest.fixture
 def project(tmp_path):
-    for name in (CONSTRAINTS, REQUIREMENTS, TEST_REQUIREMENTS):
+    for name in (CONSTRAINTS, REQUIREMENTS, ALONE, TEST_REQUIREMENTS):
         (tmp_path / name).write_bytes(f"torch==1\n{name}==2\n".encode())
     return tmp_path
 
@@ -54,19 +55,19 @@ def test_a_damaged_stamp_counts_as_none(tmp_path, content):
 
 def test_nothing_is_missing_once_everything_is_stamped(project):
     needed = wanted(project, Flags(xformers=True), {}, tests=True)
-    assert set(needed) == {REQUIREMENTS, TEST_REQUIREMENTS, XFORMERS}
+    assert set(needed) == {REQUIREMENTS, ALONE, TEST_REQUIREMENTS, XFORMERS}
     assert missing(Stamp("3.11", "cpu", "", needed), needed, "3.11", "") == ()
 
 
 @pytest.mark.parametrize("python, override", [("3.12", ""), ("3.11", "pip install torch")])
 def test_another_python_or_torch_starts_afresh(project, python, override):
     needed = wanted(project, Flags(), {}, tests=False)
-    assert missing(Stamp("3.11", "cpu", "", needed), needed, python, override) == (REQUIREMENTS,)
+    assert missing(Stamp("3.11", "cpu", "", needed), needed, python, override) == (REQUIREMENTS, ALONE)
 
 
 @pytest.mark.parametrize("changed, expected", [
-    (REQUIREMENTS, (REQUIREMENTS,)), (TEST_REQUIREMENTS, (TEST_REQUIREMENTS,)),
-    (CONSTRAINTS, (REQUIREMENTS, TEST_REQUIREMENTS)),
+    (REQUIREMENTS, (REQUIREMENTS,)), (ALONE, (ALONE,)), (TEST_REQUIREMENTS, (TEST_REQUIREMENTS,)),
+    (CONSTRAINTS, (REQUIREMENTS, ALONE, TEST_REQUIREMENTS)),
 ])
 def test_a_changed_pin_is_missing(project, changed, expected):
     stamp = Stamp("3.11", "cpu", "", wanted(project, Flags(), {}, tests=True))
@@ -82,7 +83,7 @@ def test_line_endings_are_no_change(project):
 
 
 def test_tests_and_xformers_are_needed_only_when_asked_for(project):
-    assert set(wanted(project, Flags(), {}, tests=False)) == {REQUIREMENTS}
+    assert set(wanted(project, Flags(), {}, tests=False)) == {REQUIREMENTS, ALONE}
 
 
 @pytest.mark.parametrize("text, expected", [
@@ -111,6 +112,11 @@ def test_where_pip_is_configured_no_index_is_added():
 def test_an_index_url_replaces_the_usual_index():
     for step in steps((REQUIREMENTS, TEST_REQUIREMENTS), BUILD, FILES, Flags(), {"INDEX_URL": "https://example.org/s"}):
         assert ("--index-url", "https://example.org/s") in pairwise(step.command)
+
+
+def test_some_packages_come_without_what_they_ask_for():
+    (step,) = steps((ALONE,), BUILD, FILES, Flags(), {})
+    assert step.command[-3:] == ("--no-deps", "-r", "a.txt") and ("-c", "c.txt") in pairwise(step.command)
 
 
 def test_what_is_there_is_left_alone():
@@ -146,7 +152,7 @@ def test_torch_command_replaces_the_pin_everywhere(project, tmp_path):
 
 def test_without_a_torch_command_the_files_themselves_are_used(project):
     assert pins(project, project / "absent", {}) == Pins(
-        project / REQUIREMENTS, project / CONSTRAINTS, project / TEST_REQUIREMENTS)
+        project / REQUIREMENTS, project / ALONE, project / CONSTRAINTS, project / TEST_REQUIREMENTS)
 
 
 def test_only_torch_itself_loses_its_pin():
@@ -156,14 +162,14 @@ def test_only_torch_itself_loses_its_pin():
 
 def pinned(pytestconfig, name):
     lines = (pytestconfig.rootpath / name).read_text(encoding="utf-8").splitlines()
-    rows = [line.partition("==") for line in lines if line and not line.startswith("#")]
+    rows = [line.partition(";")[0].partition("==") for line in lines if line and not line.startswith("#")]
     assert all(version for _, _, version in rows), f"{name} has a line without an exact release"
     return {package.lower().replace("_", "-"): version for package, _, version in rows}
 
 
 def test_every_requirement_has_one_exact_release_that_the_constraints_share(pytestconfig):
     constraints = pinned(pytestconfig, CONSTRAINTS)
-    for name in (REQUIREMENTS, TEST_REQUIREMENTS):
+    for name in (REQUIREMENTS, ALONE, TEST_REQUIREMENTS):
         requirements = pinned(pytestconfig, name)
         assert requirements.items() <= constraints.items()
         assert "torchvision" not in constraints

@@ -17,7 +17,6 @@ from modules.core.errors import InvalidRequest
 from modules.core.job import QUEUED, RUNNING, Job
 from modules.core.request import Request as Generation
 from modules.imaging.resize import LATENT_UPSCALERS
-from modules.imaging.upscalers import UPSCALERS
 from modules.library.files import ModelFile
 from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
@@ -249,7 +248,7 @@ def _lists(app: Any) -> APIRouter:
     def upscalers() -> list[models.Upscaler]:
         """List the upscalers of hires fix."""
         return [models.Upscaler(name=name, space="latent" if name in LATENT_UPSCALERS else "pixels")
-                for name in (*UPSCALERS, *app.host.upscalers())]
+                for name in (*LATENT_UPSCALERS, *app.upscalers())]
 
     @routes.get("/extensions")
     def extensions() -> list[models.Extension]:

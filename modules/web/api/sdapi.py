@@ -15,7 +15,7 @@ from modules.core.errors import NotFound
 from modules.core.job import Job
 from modules.core.settings import Settings, setting_infos
 from modules.core.task import Task
-from modules.imaging.resize import LATENT_UPSCALERS, RESAMPLERS
+from modules.imaging.resize import LATENT_UPSCALERS
 from modules.library.files import ModelFile
 from modules.library.images import read_image_info
 from modules.library.infotext import parse
@@ -23,7 +23,7 @@ from modules.plugin.params import ParamInfo, param_infos
 from modules.sampling.samplers import Sampler
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import owner_of
-from modules.web.api import made
+from modules.web.api import extras, made
 from modules.web.api import sdapi_models as models
 from modules.web.api.asked import Asked, asked
 from modules.web.api.begun import SCRIPTS
@@ -43,7 +43,7 @@ def router(app: Any) -> APIRouter:
     """Return all routes of ``/sdapi/v1`` for ``app``."""
     routes = APIRouter(prefix=PREFIX, tags=list(TAGS), strict_content_type=False)
     for part in (_making(app), _running(app), _options(app), _models(app), _samplers(app), _scripts(app),
-                 _machine(app)):
+                 _machine(app), extras.router(app)):
         routes.include_router(part)
     return routes
 
@@ -273,12 +273,6 @@ def _samplers(app: Any) -> APIRouter:
                                      default_rho=one.default_rho, need_inner_model=one.need_inner_model)
                 for one in SCHEDULES]
 
-    @routes.get("/upscalers")
-    def upscalers() -> list[models.UpscalerItem]:
-        """List the upscalers of pictures."""
-        return [models.UpscalerItem(name=name, model_name=None, model_path=None, model_url=None, scale=4)
-                for name in (*RESAMPLERS, *app.host.upscalers())]
-
     @routes.get("/latent-upscale-modes")
     def latent_modes() -> list[models.NamedItem]:
         """List the upscalers of latents, for hires fix."""
@@ -301,7 +295,6 @@ def _nothing_yet() -> APIRouter:
 
     @routes.get("/hypernetworks")
     @routes.get("/face-restorers")
-    @routes.get("/realesrgan-models")
     @routes.get("/loras")
     def none() -> list[models.NamedItem]:
         """There are none."""

@@ -125,6 +125,59 @@ class PngInfoAnswer(Answer):
     parameters: dict[str, Any]
 
 
+class ExtrasRequest(BaseModel):
+    """How to enlarge pictures."""
+
+    model_config = ConfigDict(allow_inf_nan=False, extra="ignore")
+
+    resize_mode: int = Field(0, description="0 by upscaling_resize, 1 to upscaling_resize_w by upscaling_resize_h.")
+    show_extras_results: bool = Field(True, description="No effect.")
+    gfpgan_visibility: float = 0
+    codeformer_visibility: float = 0
+    codeformer_weight: float = 0
+    upscaling_resize: float = 2
+    upscaling_resize_w: int = 512
+    upscaling_resize_h: int = 512
+    upscaling_crop: bool = True
+    upscaler_1: str = Field("None", description="None leaves the picture as it is.")
+    upscaler_2: str = "None"
+    extras_upscaler_2_visibility: float = 0
+    upscale_first: bool = Field(False, description="No effect while faces are not restored.")
+
+
+class ExtrasSingleRequest(ExtrasRequest):
+    """A picture to enlarge: base64, a data URI, or an address of http(s)."""
+
+    image: str = ""
+
+
+class FileData(BaseModel):
+    """A picture and the name of its file."""
+
+    data: str
+    name: str
+
+
+class ExtrasBatchRequest(ExtrasRequest):
+    """Pictures to enlarge."""
+
+    imageList: list[FileData]
+
+
+class ExtrasSingleAnswer(Answer):
+    """The picture as base64."""
+
+    html_info: str
+    image: str
+
+
+class ExtrasBatchAnswer(Answer):
+    """The pictures as base64; ``html_info`` names those that were left out."""
+
+    html_info: str
+    images: list[str]
+
+
 class State(Answer):
     """What runs; ``job_no`` of ``job_count`` batches is at step ``sampling_step`` of ``sampling_steps``."""
 
@@ -197,6 +250,12 @@ class UpscalerItem(Answer):
     model_path: str | None
     model_url: str | None
     scale: float | None
+
+
+class RealesrganItem(Answer):
+    name: str
+    path: str | None
+    scale: int | None
 
 
 class NamedItem(Answer):

@@ -1,0 +1,109 @@
+"""What the Extras tab asks for: pictures made larger, under A1111's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modules.core.errors import InvalidRequest
+from modules.core.request import INPUT_ID, MAX_PICTURES
+
+KIND = "extras"
+NO_UPSCALER = "None"
+SCALE_BY, SCALE_TO = range(2)
+MIN_SCALE, MAX_SCALE = 0.05, 16.0
+MAX_SIDE = 32_768
+# What the gallery and PNG Info can read again.
+MAX_PIXELS = 160 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stored picture by its id, the name of its file, and its infotext."""
+
+    image: str
+    name: str = ""
+    infotext: str = ""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Pictures to enlarge.
+
+    ``resize_mode`` 0 makes each ``upscaling_resize`` times as large; 1 makes it cover ``upscaling_resize_w`` by
+    ``upscaling_resize_h`` pixels, of which ``upscaling_crop`` keeps the middle. ``upscaler_2`` is mixed in by its
+    visibility. The upscaler ``None`` leaves a picture as it is.
+    """
+
+    sources: tuple[Source, ...] = ()
+    resize_mode: int = SCALE_BY
+    upscaling_resize: float = 4.0
+    upscaling_resize_w: int = 512
+    upscaling_resize_h: int = 512
+    upscaling_crop: bool = True
+    upscaler_1: str = NO_UPSCALER
+    upscaler_2: str = NO_UPSCALER
+    extras_upscaler_2_visibility: float = 0.0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the second upscaler takes part."""
+        return self.upscaler_2 != NO_UPSCALER and self.extras_upscaler_2_visibility > 0
+
+
+def check_extras(extras: Extras) -> Extras:
+    """Return ``extras`` unchanged, or raise ``InvalidRequest`` with what is out of range."""
+    if not 1 <= len(extras.sources) <= MAX_PICTURES:
+        raise InvalidRequest("There is no picture to enlarge." if not extras.sources else
+                             f"At most {MAX_PICTURES:,} pictures can be asked for at once.", "Choose a picture.")
+    for source in extras.sources:
+        if not INPUT_ID.fullmatch(source.image):
+            raise InvalidRequest(f"{source.image[:40]!r} is not the id of a stored picture.")
+    _check("resize_mode", extras.resize_mode, SCALE_BY, SCALE_TO)
+    _check("upscaling_resize", extras.upscaling_resize, MIN_SCALE, MAX_SCALE)
+    _check("upscaling_resize_w", extras.upscaling_resize_w, 1, MAX_SIDE)
+    _check("upscaling_resize_h", extras.upscaling_resize_h, 1, MAX_SIDE)
+    _check("extras_upscaler_2_visibility", extras.extras_upscaler_2_visibility, 0.0, 1.0)
+    return extras
+
+
+def target_size(extras: Extras, width: int, height: int) -> tuple[int, int]:
+    """Return the size in pixels that a picture of ``width`` by ``height`` is enlarged to, before it is cropped.
+
+    Raises ``InvalidRequest`` for one that is too large.
+    """
+    if extras.resize_mode == SCALE_BY:
+        scale = extras.upscaling_resize
+        size = round(width * scale), round(height * scale)
+    else:
+        scale = max(extras.upscaling_resize_w / width, extras.upscaling_resize_h / height)
+        size = (max(extras.upscaling_resize_w, round(width * scale)),
+                max(extras.upscaling_resize_h, round(height * scale))) if extras.upscaling_crop else (
+                    round(width * scale), round(height * scale))
+    size = max(1, size[0]), max(1, size[1])
+    if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
+        raise InvalidRequest(f"{width}x{height} would become {size[0]}x{size[1]}, which is too large.",
+                             f"Up to {MAX_PIXELS // 1024**2} megapixels and {MAX_SIDE:,} a side can be made.")
+    return size
+
+
+def crops(extras: Extras) -> bool:
+    """Return whether what is beyond the size asked for is cut off."""
+    return extras.resize_mode == SCALE_TO and extras.upscaling_crop
+
+
+def entries(extras: Extras) -> dict[str, str]:
+    """Return the infotext's entries that say how a picture was enlarged, as A1111 writes them."""
+    if extras.upscaler_1 == NO_UPSCALER:
+        return {}
+    wanted = f"{extras.upscaling_resize_w}x{extras.upscaling_resize_h}"
+    size = {"Postprocess upscale by": f"{extras.upscaling_resize:g}"}
+    if extras.resize_mode == SCALE_TO:
+        size = {"Postprocess upscale to": wanted} | ({"Postprocess crop to": wanted} if crops(extras) else {})
+    second = {"Postprocess upscaler 2": extras.upscaler_2,
+              "Postprocess upscaler 2 visibility": f"{extras.extras_upscaler_2_visibility:g}"}
+    return size | {"Postprocess upscaler": extras.upscaler_1} | (second if extras.mixes else {})
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} must be from {low} to {high}, not {value}.")

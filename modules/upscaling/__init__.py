@@ -1,0 +1,1 @@
+"""Pictures made larger by networks: a workbench beside the engine."""

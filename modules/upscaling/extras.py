@@ -1,0 +1,104 @@
+"""The Extras tab's work: each picture enlarged, mixed, cropped, with its infotext carried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from modules.core.errors import DarkroomError, Interrupted, InvalidModel, Skipped
+from modules.core.extras import NO_UPSCALER, Extras, Source, crops, entries, target_size
+from modules.core.plan import ModelRef
+from modules.core.result import FinishedPicture, Outcome, Watch
+from modules.imaging.resize import Upscaler
+from modules.library import infotext
+from modules.library.inputs import Inputs
+from modules.upscaling.pixels import Picture, opened, shown
+from modules.upscaling.upscaler import Advance, NetworkUpscaler
+
+
+def perform(extras: Extras, inputs: Inputs, upscalers: Mapping[str, Upscaler], watch: Watch,
+            done: frozenset[int]) -> Outcome:
+    """Enlarge the pictures of ``extras`` but those whose index is in ``done``.
+
+    One that cannot be read or does not fit into memory is left out with a warning; where there is only one, what is
+    wrong with it is raised, and so is what is wrong with an upscaler.
+    """
+    problems: list[str] = []
+    for index, source in enumerate(extras.sources):
+        if index in done:
+            continue
+        if watch.stopping():
+            return Outcome(False, tuple(problems))
+        watch.batch(index, 1)
+        try:
+            watch.picture(_finished(index, source, extras, enlarge(extras, inputs, source, upscalers, watch)))
+        except Skipped:
+            continue
+        except (Interrupted, InvalidModel):
+            raise
+        except DarkroomError as error:
+            if len(extras.sources) == 1:
+                raise
+            problems.append(f"{source.name or f'Picture {index + 1}'} was skipped: {error.message}")
+    return Outcome(True, tuple(problems))
+
+
+def enlarge(extras: Extras, inputs: Inputs, source: Source, upscalers: Mapping[str, Upscaler],
+            watch: Watch) -> Picture:
+    """Return one picture as ``extras`` wants it."""
+    picture = opened(inputs.open(source.image))
+    if extras.upscaler_1 == NO_UPSCALER:
+        return picture
+    size = target_size(extras, *picture.size)
+    parts = 2 if extras.mixes else 1
+    result = _upscaled(upscalers[extras.upscaler_1], picture, size, _told(watch, 0, parts))
+    if extras.mixes:
+        second = _upscaled(upscalers[extras.upscaler_2], picture, size, _told(watch, 1, parts))
+        result = mixed(result, second, extras.extras_upscaler_2_visibility)
+    return cropped(result, extras.upscaling_resize_w, extras.upscaling_resize_h) if crops(extras) else result
+
+
+def mixed(first: Picture, second: Picture, share: float) -> Picture:
+    """Return ``first`` with ``share`` of ``second``; the alpha is that of ``first``, for neither changes it."""
+    pixels = np.empty_like(first.pixels)
+    for row in range(len(pixels)):  # a row at a time, so that no picture of floats is made
+        difference = second.pixels[row].astype(np.float32) - first.pixels[row]
+        pixels[row] = np.rint(first.pixels[row] + difference * share)
+    return Picture(pixels, first.alpha)
+
+
+def cropped(picture: Picture, width: int, height: int) -> Picture:
+    """Return the middle of ``picture``."""
+    left, top = (picture.size[0] - width) // 2, (picture.size[1] - height) // 2
+    part = np.s_[top:top + height, left:left + width]
+    return Picture(np.ascontiguousarray(picture.pixels[part]), None if picture.alpha is None else picture.alpha[part])
+
+
+def extended(text: str, more: Mapping[str, str]) -> infotext.Infotext:
+    """Return the infotext ``text`` with further entries; those of an earlier time give way."""
+    found = infotext.parse(text)
+    return infotext.Infotext(found.prompt, found.negative_prompt, {**infotext.joined_sizes(found.parameters), **more})
+
+
+def _upscaled(upscaler: Upscaler, picture: Picture, size: tuple[int, int], advance: Advance) -> Picture:
+    if isinstance(upscaler, NetworkUpscaler):
+        return upscaler.enlarged(picture, size, advance)
+    advance(0, 1)
+    result = opened(upscaler.upscale(shown(picture), *size))
+    advance(1, 1)
+    return result
+
+
+def _told(watch: Watch, part: int, parts: int) -> Callable[[int, int], None]:
+    def advance(done: int, total: int) -> None:
+        watch.check()
+        watch.step(part * total + done, parts * total)
+    return advance
+
+
+def _finished(index: int, source: Source, extras: Extras, picture: Picture) -> FinishedPicture:
+    text = extended(source.infotext, entries(extras))
+    return FinishedPicture(index, shown(picture), text.prompt, text.negative_prompt, 0, 0, ModelRef(""),
+                           text.parameters, basename=Path(source.name).stem)
