@@ -91,7 +91,10 @@ def _unpickled(path: Path, inert: Mapping[str, type]) -> Any:
             f"{path.name} holds more than weights and was not loaded: {_refused(error)}.",
             "Convert it to .safetensors, or get it from a source you trust.",
         ) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile,
+            OSError) as error:
         raise InvalidModel(f"{path.name} is damaged: {_first_line(error)}", "Download it again.") from error
 
 

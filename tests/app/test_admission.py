@@ -1,13 +1,16 @@
 import pytest
+from PIL import Image
 
-from modules.app.admission import Desk, admit, check_id, listed_choice, well_formed
+from modules.app.admission import Desk, admit, admit_extras, check_id, listed_choice, well_formed
 from modules.core.errors import InvalidRequest, NoModel, NotFound
+from modules.core.extras import Extras, Source
 from modules.core.request import MAX_PICTURES, Request
 from modules.core.settings import Settings
 from modules.host.discover import Found
 from modules.host.registry import Host
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
+from modules.library.inputs import Inputs
 from tests.app.copies_plugin import Copies
 from tests.fixtures.fake_engine import write_stand_in_checkpoint
 
@@ -137,3 +140,17 @@ def test_listed_choices_are_those_of_library_and_samplers(desk):
     assert listed("vaes", "None") == "None" and listed("samplers", "euler A") == "Euler a"
     with pytest.raises(NotFound):
         listed("checkpoints", "z")
+
+
+def test_pictures_to_enlarge_that_would_be_too_large_are_left_out(tmp_path):
+    places = folders(tmp_path, {})
+    desk = Desk(places, Library(places, HashCache(tmp_path / "hashes.sqlite3")), Host(()))
+    inputs = Inputs(places.inputs)
+    small, large = (Source(inputs.add(Image.new("L", size)).id, f"{size[0]}.png") for size in ((8, 8), (9000, 400)))
+    extras, problems = admit_extras(Extras((small, large), upscaler_1="lanczos"), desk)
+    assert (extras.sources, extras.upscaler_1, extras.upscaler_2) == ((small,), "Lanczos", "None")
+    assert len(problems) == 1 and problems[0].startswith("9000.png was skipped: 9000x400 would become 36000x1600")
+    with pytest.raises(InvalidRequest, match="36000x1600"):
+        admit_extras(Extras((large,)), desk)
+    with pytest.raises(InvalidRequest, match="None of the pictures"):
+        admit_extras(Extras((large, large)), desk)

@@ -11,6 +11,7 @@ from modules.library.files import Folders, Library, folders
 from modules.library.hashes import HashCache, file_sha256
 
 ROOT = Path("/program")
+UPSCALERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET", "HAT")
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def test_the_usual_folders() -> None:
     assert found == Folders(
         root=ROOT, data_dir=ROOT, models_dir=models, checkpoints=(models / "Stable-diffusion",), checkpoint_files=(),
         vae=(models / "VAE",), vae_approx=(models / "VAE-approx",), lora=(models / "Lora",),
-        embeddings=(ROOT / "embeddings",), esrgan=(models / "ESRGAN",), controlnet=(models / "ControlNet",),
+        embeddings=(ROOT / "embeddings",), esrgan=tuple(models / name for name in UPSCALERS),
+        controlnet=(models / "ControlNet",),
         hypernetworks=(models / "hypernetworks",), wildcards=(ROOT / "wildcards",),
         bundled=(models / "Stable-diffusion",), outputs=ROOT / "outputs", extensions=(ROOT / "extensions",),
         cache=ROOT / "cache", config=ROOT / "config.json", styles=ROOT / "styles.csv",
@@ -57,7 +59,7 @@ def test_the_usual_folders() -> None:
     ({"lora_dir": "/l"}, "lora", (Path("/l"),)),
     ({"embeddings_dir": "/e"}, "embeddings", (Path("/e"),)),
     ({"hypernetwork_dir": "/h"}, "hypernetworks", (Path("/h"),)),
-    ({"esrgan_models_path": "/u"}, "esrgan", (ROOT / "models/ESRGAN", Path("/u"))),
+    ({"esrgan_models_path": "/u"}, "esrgan", (*(ROOT / "models" / name for name in UPSCALERS), Path("/u"))),
     ({"output_dir": "/o"}, "outputs", Path("/o")),
     ({"output_dir": ""}, "outputs", ROOT / "outputs"),
     ({"output_dir": "here/../out"}, "outputs", Path.cwd() / "out"),

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from modules.core.errors import InvalidModel, InvalidRequest, NotFound, OutOfMemory, Skipped
+from modules.core.extras import Extras, Source
+from modules.imaging.resize import RESAMPLERS
+from modules.library import infotext
+from modules.library.inputs import Inputs
+from modules.upscaling.extras import extended, perform
+from tests.upscaling.small import compact, needs, picture, shelf_of
+
+INFOTEXT = ('a cat\nNegative prompt: a dog\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, '
+            'Model hash: 0123456789, Lora hashes: "a: 1, b: 2"')
+
+
+class Watch:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.pictures, self.steps, self.begun, self.left = [], [], [], 10**9
+
+    def check(self):
+        pass
+
+    def stopping(self):
+        self.left -= 1
+        return self.left < 0
+
+    def batch(self, first, pictures):
+        self.begun.append((first, pictures))
+
+    def step(self, done, total):
+        self.steps.append((done, total))
+
+    def picture(self, picture):
+        self.pictures.append(picture)
+
+
+class Failing:
+    name = "failing"
+
+    def __init__(self, error):
+        self.error = error
+
+    def upscale(self, image, width, height):
+        raise self.error
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return Inputs(tmp_path / "inputs")
+
+
+@pytest.fixture
+def watch():
+    return Watch()
+
+
+def source(inputs, width=20, height=10, seed=0, **about):
+    return Source(inputs.add(Image.fromarray(picture(width, height, seed))).id, **about)
+
+
+def test_a_picture_is_enlarged_and_its_infotext_carried_on(inputs, watch):
+    one = source(inputs, name="holiday.v2.png", infotext=INFOTEXT)
+    extras = Extras((one,), upscaler_1="Lanczos", upscaling_resize=2)
+    assert perform(extras, inputs, RESAMPLERS, watch, frozenset()).complete
+    (made,) = watch.pictures
+    expected = Image.fromarray(picture(20, 10)).resize((40, 20), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(np.asarray(made.image), np.asarray(expected))
+    assert (made.index, made.basename, watch.begun) == (0, "holiday.v2", [(0, 1)])
+    text = infotext.format(made.prompt, made.negative_prompt, made.parameters)
+    assert text == f"{INFOTEXT}, Postprocess upscale by: 2, Postprocess upscaler: Lanczos"
+
+
+def test_an_infotext_that_was_extended_before_has_the_last_word(inputs):
+    again = extended(f"{INFOTEXT}, Postprocess upscaler: Nearest", {"Postprocess upscaler": "Lanczos"})
+    assert again.parameters["Postprocess upscaler"] == "Lanczos" and again.parameters["Size"] == "512x768"
+    assert extended("", {"a": "b"}).parameters == {"a": "b"}
+
+
+def test_two_upscalers_are_mixed(inputs, watch):
+    extras = Extras((source(inputs),), upscaler_1="Nearest", upscaler_2="Bicubic", upscaling_resize=3,
+                    extras_upscaler_2_visibility=0.3)
+    perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    first, second = (Image.fromarray(picture(20, 10)).resize((60, 30), kind)
+                     for kind in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC))
+    made = np.asarray(watch.pictures[0].image).astype(int)
+    assert np.abs(made - np.asarray(Image.blend(first, second, 0.3))).max() <= 1
+    assert watch.steps == [(0, 2), (1, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("crop, size", [(True, (30, 30)), (False, (60, 30))])
+def test_to_a_size(inputs, watch, crop, size):
+    extras = Extras((source(inputs),), upscaler_1="Lanczos", resize_mode=1, upscaling_resize_w=30,
+                    upscaling_resize_h=30, upscaling_crop=crop)
+    perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    whole = Image.fromarray(picture(20, 10)).resize((60, 30), Image.Resampling.LANCZOS)
+    expected = whole.crop((15, 0, 45, 30)) if crop else whole
+    np.testing.assert_array_equal(np.asarray(watch.pictures[0].image), np.asarray(expected))
+    assert watch.pictures[0].image.size == size
+
+
+def test_without_an_upscaler_a_picture_stays_as_it_is(inputs, watch):
+    perform(Extras((source(inputs, infotext="a cat"),)), inputs, RESAMPLERS, watch, frozenset())
+    np.testing.assert_array_equal(np.asarray(watch.pictures[0].image), picture(20, 10))
+    assert watch.pictures[0].prompt == "a cat" and not watch.pictures[0].parameters
+
+
+def test_one_broken_picture_of_many_is_left_out(inputs, watch):
+    good = [source(inputs, seed=i, name=f"{i}.png") for i in range(4)]
+    broken = source(inputs, seed=9, name="broken.png")
+    inputs.path(broken.image).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    gone = Source("f" * 32, "gone.png")
+    extras = Extras((*good[:2], broken, gone, *good[2:]), upscaler_1="Lanczos")
+    outcome = perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    assert outcome.complete and [made.index for made in watch.pictures] == [0, 1, 4, 5]
+    assert [text.split(" was")[0] for text in outcome.warnings] == ["broken.png", "gone.png"]
+    for alone, error in ((broken, InvalidRequest), (gone, NotFound)):
+        with pytest.raises(error):
+            perform(Extras((alone,)), inputs, RESAMPLERS, watch, frozenset())
+
+
+def test_what_is_wrong_with_an_upscaler_ends_the_job(inputs, watch):
+    extras = Extras((source(inputs), source(inputs, seed=1)), upscaler_1="failing")
+    with pytest.raises(InvalidModel):
+        perform(extras, inputs, {"failing": Failing(InvalidModel("bad"))}, watch, frozenset())
+    outcome = perform(extras, inputs, {"failing": Failing(OutOfMemory("too large"))}, watch, frozenset())
+    assert len(outcome.warnings) == 2 and watch.pictures == []
+
+
+def test_what_is_done_is_not_done_again_and_a_job_stops_when_asked(inputs, watch):
+    extras = Extras(tuple(source(inputs, seed=i) for i in range(3)), upscaler_1="Nearest")
+    perform(extras, inputs, RESAMPLERS, watch, frozenset({0}))
+    assert [made.index for made in watch.pictures] == [1, 2]
+    watch.left = 1
+    assert not perform(extras, inputs, RESAMPLERS, watch, frozenset()).complete
+
+
+def test_a_skipped_picture_is_left_out(inputs, watch):
+    extras = Extras(tuple(source(inputs, seed=i) for i in range(2)), upscaler_1="failing")
+    assert perform(extras, inputs, {"failing": Failing(Skipped("skip"))}, watch, frozenset()).complete
+    assert watch.pictures == []
+
+
+@needs("spandrel")
+def test_a_network_tells_of_each_tile(inputs, watch, tmp_path):
+    upscalers = shelf_of(tmp_path, double=compact(2))
+    extras = Extras((source(inputs, 40, 30),), upscaler_1="double", upscaling_resize=2)
+    perform(extras, inputs, upscalers, watch, frozenset())
+    assert watch.pictures[0].image.size == (80, 60) and watch.steps == [(0, 1), (1, 1)]
