@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     Change = Callable[[Tensor], Tensor]
 
 UP, DOWN, MIDDLE = "lora_up.weight", "lora_down.weight", "lora_mid.weight"
+UP_BIAS = "lora_up.bias"
 SCALE = "dora_scale"
 # Names of one module's tensors, after the module's own name and a dot, as they are here and elsewhere.
 NAMES = {
     UP: UP, DOWN: DOWN, MIDDLE: MIDDLE, "lora_B.weight": UP, "lora_A.weight": DOWN, "lora_B.default.weight": UP,
     "lora_A.default.weight": DOWN, "lora.up.weight": UP, "lora.down.weight": DOWN, "lora_linear_layer.up.weight": UP,
     "lora_linear_layer.down.weight": DOWN, "lora_magnitude_vector": SCALE, "lora_magnitude_vector.weight": SCALE,
-    "lora_magnitude_vector.default.weight": SCALE,
+    "lora_magnitude_vector.default.weight": SCALE, "lora_B.bias": UP_BIAS, "lora_B.default.bias": UP_BIAS,
+    "ia3_l.default": "ia3_l",
     **{name: name for name in (
         "alpha", SCALE, "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "lokr_w1",
         "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2", "weight", "on_input", "diff",
         "diff_b", "w_norm", "b_norm", "a1.weight", "a2.weight", "b1.weight", "b2.weight", "oft_blocks", "oft_diag",
-        "rescale")},
+        "rescale", "ia3_l")},
 }
 
 
@@ -47,6 +49,8 @@ def weight_change(parts: Parts, rank: int | None = None) -> Change | None:
 def bias_change(parts: Parts) -> Change | None:
     """Return the change of a module's bias, None where there is none."""
     found = parts.get("diff_b", parts.get("b_norm"))
+    if UP_BIAS in parts and DOWN in parts:
+        found = parts[UP_BIAS].float() * _scale(parts, parts[DOWN].shape[0])
     return None if found is None else lambda bias: found.float().reshape(bias.shape)
 
 
@@ -99,6 +103,12 @@ def _scaled(parts: Parts, rank: int | None) -> Change:
         places[1 if on_input else 0] = -1
         return weight * factor.reshape(places)
     return change
+
+
+def _multiplied(parts: Parts, rank: int | None) -> Change:
+    """IA3 (Liu et al. 2022) as PEFT writes it: factors [out, 1], or [1, in] of what goes in."""
+    factor = parts["ia3_l"]
+    return lambda weight: weight.flatten(1).mul(factor - 1).reshape(weight.shape)
 
 
 def _difference(parts: Parts, rank: int | None) -> Change:
@@ -204,7 +214,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Parts, int | None], Change]], ...]
     ((UP, DOWN), _low_rank),
     (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), _hadamard),
     (("lokr_w1",), _kronecker), (("lokr_w1_a", "lokr_w1_b"), _kronecker),
-    (("weight", "on_input"), _scaled),
+    (("weight", "on_input"), _scaled), (("ia3_l",), _multiplied),
     (("a1.weight", "a2.weight", "b1.weight", "b2.weight"), _generalized),
     (("oft_blocks",), _rotated), (("oft_diag",), _rotated),
     (("diff",), _difference), (("w_norm",), _difference),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Numbers that a formula reads, beside the tensors that it computes with.
 READ = ("alpha", "on_input")
+MOST_FOREIGN = 0.1
 ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 # lora_diffusion numbers the linear layers of a transformer block, and of a layer of CLIP, in the order of its time.
 _BLOCK = (*(f"attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")), "ff.net.0.proj",
@@ -56,10 +57,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What of a network fits a checkpoint, and the names of what does not; ``components`` are its text encoders."""
+    """What of a network fits a checkpoint; ``components`` are the checkpoint's text encoders.
+
+    ``foreign`` are names of modules that the checkpoint does not have, or has in another shape; ``unread`` are names of
+    tensors and modules that nothing is known of, or that are of rank 0.
+    """
 
     fitting: tuple[Change, ...]
-    unfit: tuple[str, ...]
+    foreign: tuple[str, ...]
+    unread: tuple[str, ...]
     components: tuple[str, ...]
 
     def encoders(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -82,15 +88,20 @@ def _changes(stamp: Stamp, model: ModelRef, rank: int | None, model_mtime: int) 
         names = _in_order(known, component)
         names += [f"{component}:{number}" for number in range(len(names), len(pairs))]
         named |= dict(zip(names, pairs, strict=False))
-    fitting, unfit = [], list(network.unknown)
+    fitting, foreign, unread = [], [], list(network.unknown)
     for name, parts in named.items():
-        place = known.get(name)
-        if place is not None and _fits(place, parts, rank):
+        place, hollow = known.get(name), _hollow(parts)
+        if not _is_known(hollow):
+            unread.append(name)
+        elif place is not None and _fits(place, hollow, rank):
             fitting.append(Change(f"{stamp.path}@{stamp.mtime}:{name}:{rank}", place, parts, rank))
         else:
-            unfit.append(name)
+            foreign.append(name)
+    # What is for another kind of model may fit in part; a model with other inputs lacks a layer or two.
+    if len(foreign) > MOST_FOREIGN * (len(foreign) + len(fitting)):
+        fitting = []
     components = dict.fromkeys(place.component for place in known.values() if place.component != "unet")
-    return Changes(tuple(fitting), tuple(unfit), tuple(components))
+    return Changes(tuple(fitting), tuple(foreign), tuple(unread), tuple(components))
 
 
 def _changed(make: Any, parts: Mapping[str, Tensor], rank: int | None, weight: Tensor) -> Tensor:
@@ -108,16 +119,28 @@ def _changes_weight(parts: Mapping[str, Tensor]) -> bool:
     return not set(parts) <= {"diff_b", "b_norm", SCALE, *READ}
 
 
+def _hollow(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``parts`` without memory, all but the numbers that formulas read."""
+    return {name: part if name in READ else part.to("meta") for name, part in parts.items()}
+
+
+def _is_known(parts: Mapping[str, Tensor]) -> bool:
+    """Return whether there is a formula for all that ``parts`` change."""
+    try:
+        return (not _changes_weight(parts) and bool(bias_change(parts))) or weight_change(parts) is not None
+    except ValueError:
+        return False
+
+
 def _fits(place: Place, parts: Mapping[str, Tensor], rank: int | None) -> bool:
-    """Return whether the change of each of the place's tensors can be computed, tried on tensors without memory."""
+    """Return whether the change of each of the place's tensors can be computed, tried on ``parts`` without memory."""
     import torch
 
-    hollow = {name: part if name in READ else part.to("meta") for name, part in parts.items()}
     wanted = []
     if _changes_weight(parts):
-        wanted.append((place.weight, lambda: weight_change(hollow, rank)))
+        wanted.append((place.weight, lambda: weight_change(parts, rank)))
     if bias_change(parts):
-        wanted.append((place.bias, lambda: bias_change(hollow)))
+        wanted.append((place.bias, lambda: bias_change(parts)))
     try:
         for shape, make in wanted:
             change = make()

@@ -9,12 +9,14 @@ from typing import Any
 
 from modules.plugin import (
     Asked,
+    Context,
     DarkroomError,
     ModelRef,
     NotFound,
     Pass,
     Plan,
     Plugin,
+    Request,
     Route,
     Segment,
     Stamp,
@@ -47,6 +49,10 @@ class Lora(Plugin):
     version = "1.0"
     tags = TAGS
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._seen: tuple[Request, list[Stamp]] | None = None
+
     def routes(self) -> Sequence[Route]:
         """Return the list of networks, as A1111 gives it."""
         return (Route("/sdapi/v1/loras", self._listed), Route("/sdapi/v1/refresh-loras", lambda asked: None, "POST"))
@@ -58,7 +64,7 @@ class Lora(Plugin):
             return None
         hashes: dict[str, str] = {}
         warnings: dict[str, None] = {}
-        known = self._found()
+        known = self._known(plan)
         for tag in tags:
             try:
                 wanted, said = _wanted(tag, known)
@@ -68,7 +74,7 @@ class Lora(Plugin):
             except DarkroomError as error:
                 warnings[f"{tag} was left out: {error}"] = None
                 continue
-            hashes[re.sub("[:,]", "", wanted.stamp.path.stem)] = networks.short_hash(wanted.stamp)
+            hashes[re.sub("[:,]", "", wanted.call.name)] = networks.short_hash(wanted.stamp)
         entry = {"Lora hashes": ", ".join(f"{name}: {value}" for name, value in hashes.items())} if hashes else {}
         passes = tuple(_divided(one, tags) for one in plan.passes)
         return dataclasses.replace(plan, passes=passes, parameters={**plan.parameters, **entry},
@@ -78,7 +84,7 @@ class Lora(Plugin):
         """Return the changes of weights, and bundled words that the prompts mention."""
         if not tags:
             return ()
-        known, texts = self._found(), "\n".join(_texts(plan))
+        known, texts = self._known(plan), "\n".join(_texts(plan))
         found: list[Any] = []
         for tag in tags:
             try:
@@ -88,6 +94,12 @@ class Lora(Plugin):
             except DarkroomError:
                 continue  # on_plan has said it
         return found
+
+    def _known(self, plan: Plan) -> list[Stamp]:
+        """Return the files as they were when the plan was made: its batches and segments walk through no folder."""
+        if self._seen is None or self._seen[0] is not plan.request:
+            self._seen = plan.request, self._found()
+        return self._seen[1]
 
     def _found(self) -> list[Stamp]:
         return networks.found(self.context.folders.get("lora", ()))
@@ -128,9 +140,12 @@ def _misfits(wanted: Wanted, model: ModelRef) -> list[str]:
     found = changes(wanted.stamp, model, wanted.call.rank)
     name = wanted.call.name
     if not found.fitting and not networks.load(wanted.stamp).words:
-        return [f"{name} was left out: it is for another kind of model{_examples(found.unfit)}."]
-    said = [f"{name}: {len(found.unfit)} modules do not fit the model and were left out{_examples(found.unfit)}."]
-    return said if found.unfit else []
+        if found.foreign:
+            return [f"{name} was left out: it is for another kind of model{_examples(found.foreign)}."]
+        return [f"{name} was left out: nothing is known of what it holds, or its rank is 0{_examples(found.unread)}."]
+    why = {"do not fit the model": found.foreign, "are of no known kind or of rank 0": found.unread}
+    return [f"{name}: {len(names)} modules {reason} and were left out{_examples(names)}."
+            for reason, names in why.items() if names]
 
 
 def _examples(names: Sequence[str]) -> str:

@@ -74,20 +74,27 @@ def _places(path: str, mtime: int) -> Mapping[str, Place]:
 
 def _walked(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[Stamp]:
     seen: set[str] = set()
-    for folder in folders:
-        for directory, below, names in os.walk(folder, followlinks=True):
-            real = os.path.realpath(directory)
-            if real in seen:
-                below.clear()
-                continue
-            seen.add(real)
-            yield from (stamp for name in names if name.lower().endswith(suffixes)
-                        if (stamp := _stamp(Path(directory, name))))
+    waiting = [str(folder) for folder in reversed(list(folders))]
+    while waiting:
+        directory = waiting.pop()
+        real = os.path.realpath(directory)
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry in _entries(directory):
+            try:
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                elif entry.name.lower().endswith(suffixes):
+                    status = entry.stat()
+                    yield Stamp(Path(entry.path), status.st_mtime_ns, status.st_size)
+            except OSError:
+                continue  # gone meanwhile, or a link to nothing
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _entries(directory: str) -> list[os.DirEntry[str]]:
     try:
-        status = path.stat()
+        with os.scandir(directory) as entries:
+            return list(entries)
     except OSError:
-        return None
-    return Stamp(path, status.st_mtime_ns, status.st_size)
+        return []

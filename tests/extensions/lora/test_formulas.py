@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import scipy.linalg
 import torch
@@ -106,6 +107,16 @@ def ia3_on_output() -> Any:
     return {"weight": factor[:, None], "on_input": torch.tensor(False)}, WEIGHT, exact(WEIGHT) * exact(factor)[:, None]
 
 
+def ia3_of_peft() -> Any:
+    factor = drawn(OUT, 1)
+    return {"ia3_l": factor}, WEIGHT, exact(WEIGHT) * exact(factor) - exact(WEIGHT)
+
+
+def ia3_of_peft_on_input() -> Any:
+    factor = drawn(1, IN)
+    return {"ia3_l": factor}, WEIGHT, exact(WEIGHT) * exact(factor) - exact(WEIGHT)
+
+
 def ia3_on_input() -> Any:
     factor = drawn(IN)
     return {"weight": factor, "on_input": torch.tensor(True)}, WEIGHT, exact(WEIGHT) * exact(factor)[None]
@@ -191,8 +202,8 @@ def dora_along_outputs() -> Any:
 
 
 KINDS = [lora, lora_without_alpha, locon, locon_tucker, loha, loha_tucker, lokr_full, lokr_low_rank, lokr_convolution,
-         ia3_on_output, ia3_on_input, difference, norm, glora, glora_of_older_files, glora_of_a_square, oft,
-         oft_with_a_limit, boft, dora, dora_along_outputs]
+         ia3_on_output, ia3_on_input, ia3_of_peft, ia3_of_peft_on_input, difference, norm, glora, glora_of_older_files,
+         glora_of_a_square, oft, oft_with_a_limit, boft, dora, dora_along_outputs]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,6 +226,33 @@ def test_a_lower_rank_takes_the_first_ones(formulas: Any) -> None:
 def test_biases_are_added(formulas: Any) -> None:
     assert torch.equal(formulas.bias_change({"diff_b": UP[:, 0]})(torch.zeros(OUT)), UP[:, 0])
     assert formulas.bias_change({"diff": WEIGHT}) is None
+
+
+@pytest.mark.parametrize("config", [
+    peft.IA3Config(target_modules=["key", "wide"], feedforward_modules=["wide"]),
+    peft.LoraConfig(r=2, lora_alpha=3, target_modules=["key", "wide"], lora_bias=True)])
+def test_files_of_peft_are_what_it_makes_of_them(formulas: Any, config: Any) -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.ModuleDict({"key": torch.nn.Linear(IN, OUT), "wide": torch.nn.Linear(IN, OUT)})
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    wrapped = peft.PeftModel(plain, config)
+    for name, value in wrapped.named_parameters():
+        if "lora" in name or "ia3" in name:
+            value.data = torch.randn_like(value)
+    saved = peft.get_peft_model_state_dict(wrapped)
+    merged = wrapped.merge_and_unload().state_dict()
+    for module in ("key", "wide"):
+        parts = {formulas.NAMES[name.split(f".{module}.")[1]]: value.detach() for name, value in saved.items()
+                 if f".{module}." in name}
+        if isinstance(config, peft.LoraConfig):
+            parts["alpha"] = torch.tensor(float(config.lora_alpha))
+        change = formulas.weight_change(parts)(before[f"{module}.weight"])
+        torch.testing.assert_close(before[f"{module}.weight"] + change, merged[f"{module}.weight"])
+        bias = formulas.bias_change(parts)
+        assert (bias is None) == isinstance(config, peft.IA3Config)
+        if bias is not None:
+            expected = merged[f"{module}.bias"] - before[f"{module}.bias"]
+            torch.testing.assert_close(bias(before[f"{module}.bias"]), expected)
 
 
 def test_what_is_of_no_known_kind_changes_nothing(formulas: Any) -> None:

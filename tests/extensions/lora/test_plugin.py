@@ -314,11 +314,22 @@ def test_names_hashes_and_the_list(engine: Engine, host: Host, root: Path, place
     for name in ("file name", "trained"):
         result, watch, _ = generated(engine, host, f"<lora:{name}:1>")
         assert not result.warnings
-        assert watch.pictures[0].parameters["Lora hashes"] == f"file name: {digest}"
+        assert watch.pictures[0].parameters["Lora hashes"] == f"{name}: {digest}"
     (route, refresh) = host.found[0].plugin.routes()
     (listed,) = route.answer(Asked())
     assert (route.path, listed["name"], listed["alias"]) == ("/sdapi/v1/loras", "file name", "trained")
     assert (refresh.method, refresh.path) == ("POST", "/sdapi/v1/refresh-loras")
+
+
+def test_folders_are_walked_once_for_all_batches_and_segments(
+    engine: Engine, host: Host, root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(kohya(root, only="lora_unet"), place / "a.safetensors")
+    networks, walks = sys.modules["extensions.lora.networks"], []
+    walk = networks.model_files
+    monkeypatch.setattr(networks, "model_files", lambda *given: walks.append(given) or walk(*given))
+    generated(engine, host, "<lora:a:1:start=1>", steps=3, batch_count=3, batch_size=1)
+    assert len(walks) == 1
 
 
 def test_a_bundled_word_is_learned_with_the_network(engine: Engine, host: Host, root: Path, place: Path) -> None:
@@ -341,6 +352,9 @@ def broken(root: Path, place: Path) -> None:
               place / "rank0.safetensors")
     save_file({"something.else": torch.zeros(2)}, place / "other.safetensors")
     save_file(kohya(root, "sdxl", only="lora_te2"), place / "foreign.safetensors")
+    # As a network for SD2 is to SD1: only what looks at the text has another width.
+    save_file({key: tensor[:, 1:].clone() if "attn2_to_k.lora_down" in key or "attn2_to_v.lora_down" in key else tensor
+               for key, tensor in good.items()}, place / "half.safetensors")
     (place / "damaged.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     torch.save({"a": print}, place / "code.pt")
     save_file({**good, "lora_unet_nothing.alpha": torch.tensor(1.0), "stray": torch.zeros(1)},
@@ -351,7 +365,8 @@ def broken(root: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize(("tag", "said"), [
-    ("<lora:nan:1>", "NaN"), ("<lora:rank0:1>", "another kind"), ("<lora:other:1>", "no network"),
+    ("<lora:nan:1>", "NaN"), ("<lora:rank0:1>", "rank is 0"), ("<lora:half:1>", "another kind"),
+    ("<lora:other:1>", "no network"),
     ("<lora:foreign:1>", "another kind"), ("<lora:damaged:1>", "damaged|truncated"), ("<lora:code:1>", "more than"),
     ("<lora:more:1>", "stray"), ("<lora:twice:1>", "Several"), ("<lora:missing:1>", "no network named"),
     ("<lora:more:1e9>", "out of range"), ("<lora:more:x>", "no number"),
