@@ -1,4 +1,4 @@
-"""Extensions from the command line: begin one, install one from an address, bring one up to date."""
+"""Extensions: begin one, install one from an address, bring one up to date; for the command line and the page."""
 
 from __future__ import annotations
 
@@ -61,19 +61,31 @@ def install(root: Path, flags: Flags, address: str, ask: Ask, run: Run = pip.run
 def update(root: Path, flags: Flags, name: str, ask: Ask, run: Run = pip.run) -> Offer | None:
     """Bring the extension ``name`` to what its address has now; None where that is so already, or it was declined."""
     check_allowed(flags)
-    folder = places(root, flags) / name
+    known = origin(places(root, flags) / name)
+    if known is None:
+        raise NotFound(f"{name[:100]!r} was not installed from an address.",
+                       "Extensions of your own are yours to change.")
+    return _put(root, flags, Source(known.address), lambda offer: offer.revision != known.revision and ask(offer), run,
+                name)
+
+
+def origin(folder: Path) -> Source | None:
+    """Return where the extension in ``folder`` was installed from, and at which revision; None for one of one's own."""
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
-        address, revision = str(record["address"]), str(record["revision"])
+        return Source(str(record["address"]), str(record["revision"]))
     except (OSError, ValueError, KeyError, TypeError):
-        raise NotFound(f"{name!r} was not installed from an address.", "Extensions of your own are yours to change.") \
-            from None
-    return _put(root, flags, Source(address), lambda offer: offer.revision != revision and ask(offer), run, name)
+        return None
+
+
+def is_exposed(flags: Flags) -> bool:
+    """Return whether others can reach the program."""
+    return flags.share or not is_loopback(host(flags))
 
 
 def check_allowed(flags: Flags) -> None:
     """Raise ``Forbidden`` where others can reach the program and nobody said that they may bring code."""
-    if flags.enable_insecure_extension_access or not (flags.share or not is_loopback(host(flags))):
+    if flags.enable_insecure_extension_access or not is_exposed(flags):
         return
     raise Forbidden("Extensions are code, and with --listen, --share or --server-name others reach the program.",
                     "Leave those out, or add --enable-insecure-extension-access.")

@@ -17,7 +17,7 @@ from modules.core.job import ENDED, QUEUED, RUNNING
 from modules.core.request import MAX_PROMPT_CHARACTERS
 from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
-from modules.web import input_routes
+from modules.web import extension_routes, input_routes
 from modules.web.answers import owner_of, same_site
 from modules.web.chosen import chosen
 from modules.web.form import to_storage
@@ -25,11 +25,10 @@ from modules.web.live import event_stream, job_events
 from modules.web.paste import Pasted, paste
 from modules.web.pictures import FRESH, picture_of, picture_response, preview_response, zipped
 from modules.web.tabs import img2img, txt2img
-from modules.web.tabs.extensions import switch_extension
 from modules.web.tabs.img2img import sent_picture
 from modules.web.tabs.pnginfo import read_picture
 from modules.web.tokens import count_tokens
-from modules.web.views import extension_views, job_view, row_view
+from modules.web.views import job_view, row_view
 
 ASSETS = Path(__file__).parent / "assets"
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -43,7 +42,7 @@ def router(app: Any) -> APIRouter:
     own = APIRouter(prefix="/darkroom", include_in_schema=False)
     own.include_router(_asset_routes())
     for routes in (_session_routes(app), _job_routes(app), _queue_routes(app), _gallery_routes(app), _tool_routes(app),
-                   _style_routes(app), _extension_routes(app), input_routes.routes(app)):
+                   _style_routes(app), extension_routes.routes(app), input_routes.routes(app)):
         own.include_router(routes, prefix="/page", dependencies=[Depends(same_site)])
     return own
 
@@ -249,20 +248,6 @@ def _style_routes(app: Any) -> APIRouter:
     def delete(body: Annotated[dict[str, str], Body()]) -> Any:
         app.styles.delete(body.get("name", ""))
         return styles()
-
-    return routes
-
-
-def _extension_routes(app: Any) -> APIRouter:
-    routes = APIRouter(prefix="/extensions")
-
-    @routes.get("")
-    def extensions() -> Any:
-        return _fresh({"extensions": extension_views(app)})
-
-    @routes.post("/{extension_id}")
-    def switch(extension_id: str, body: Annotated[dict[str, bool], Body()]) -> Any:
-        return {"extensions": switch_extension(app, extension_id, body.get("enabled", True))}
 
     return routes
 

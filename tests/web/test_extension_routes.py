@@ -1,0 +1,125 @@
+"""Extensions from the page: what is at an address is shown first, and only that is installed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from modules.core.errors import DarkroomError
+from modules.launcher.flags import Flags
+from modules.web.answers import add_error_answers
+from modules.web.extension_routes import routes
+from tests.web.running import fake_engine, make_app
+
+SOURCE = '''from modules.plugin import Plugin
+
+open("it_ran", "w")
+
+
+class Frame(Plugin):
+    id = "frame"
+    name = "Frame"
+    version = "{version}"
+    description = "A frame."
+'''
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return written(tmp_path / "frame.zip", "1")
+
+
+@pytest.fixture
+def ran() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def client(tmp_path: Path, ran: list[Any]) -> TestClient:
+    return served(tmp_path, ran)
+
+
+def written(path: Path, version: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("plugin.py", SOURCE.format(version=version))
+        archive.writestr("requirements.txt", "colour>=1\n")
+    return path
+
+
+def served(root: Path, ran: list[Any], flags: Flags | None = None, error: Exception | None = None) -> TestClient:
+    def run(step: Any, log: Path) -> None:
+        ran.append(step.command)
+        if error:
+            raise error
+
+    app = make_app(root, fake_engine(root), model=False)
+    object.__setattr__(app, "flags", flags or Flags())
+    site = FastAPI()
+    add_error_answers(site)
+    site.include_router(routes(app, run))
+    return TestClient(site, raise_server_exceptions=False)
+
+
+def look(client: TestClient, **what: str) -> Any:
+    answer = client.post("/extensions/look", json=what)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["offer"]
+
+
+def test_what_is_shown_is_installed_and_runs_from_the_next_start_on(client, archive, tmp_path, ran) -> None:
+    offer = look(client, address=str(archive))
+    assert (offer["name"], offer["version"], offer["packages"], len(offer["revision"])) == (
+        "Frame", "1", ["colour>=1"], 64)
+    assert not (tmp_path / "extensions" / "frame").exists() and ran == []
+    answer = client.post("/extensions/install", json={"address": str(archive), "revision": offer["revision"]}).json()
+    [one] = answer["extensions"]
+    assert (one["id"], one["pending"], one["source"]["address"]) == ("frame", True, str(archive))
+    assert (tmp_path / "extensions" / "frame" / "plugin.py").is_file() and ran[0][:3] == ("pip", "install", "-c")
+    assert not Path("it_ran").exists()
+    assert client.get("/extensions").json() == answer
+
+
+def test_another_revision_than_was_shown_is_not_installed(client, archive, tmp_path) -> None:
+    offer = look(client, address=str(archive))
+    written(archive, "2")
+    for revision in (offer["revision"], ""):
+        answer = client.post("/extensions/install", json={"address": str(archive), "revision": revision})
+        assert answer.status_code >= 400 and not (tmp_path / "extensions" / "frame").exists()
+
+
+def test_an_update_is_shown_too(client, archive, tmp_path) -> None:
+    offer = look(client, address=str(archive))
+    client.post("/extensions/install", json={"address": str(archive), "revision": offer["revision"]})
+    assert look(client, id="frame") is None
+    written(archive, "2")
+    newer = look(client, id="frame")
+    assert newer["version"] == "2"
+    [one] = client.post("/extensions/install", json={"id": "frame", "revision": newer["revision"]}).json()["extensions"]
+    assert (one["version"], one["source"]["revision"]) == ("2", newer["revision"])
+    assert client.post("/extensions/look", json={"id": "other"}).status_code == 404
+
+
+def test_a_failure_of_pip_leaves_nothing_behind(tmp_path, archive, ran) -> None:
+    client = served(tmp_path, ran, error=DarkroomError("pip failed", "Look."))
+    revision = look(client, address=str(archive))["revision"]
+    answer = client.post("/extensions/install", json={"address": str(archive), "revision": revision})
+    assert answer.json()["message"] == "pip failed" and not (tmp_path / "extensions" / "frame").exists()
+    assert client.get("/extensions").json()["extensions"] == []
+
+
+@pytest.mark.parametrize("flags", [Flags(listen=True), Flags(share=True), Flags(freeze_settings=True)])
+def test_it_is_refused_where_others_may_ask(tmp_path, archive, ran, flags) -> None:
+    client = served(tmp_path, ran, flags)
+    for path in ("look", "install"):
+        assert client.post(f"/extensions/{path}", json={"address": str(archive)}).status_code == 403
+
+
+def test_from_afar_only_addresses_of_the_web_are_read(tmp_path, archive, ran) -> None:
+    client = served(tmp_path, ran, Flags(listen=True, enable_insecure_extension_access=True))
+    answer = client.post("/extensions/look", json={"address": str(archive)})
+    assert answer.status_code == 422 and "https" in answer.json()["message"]
