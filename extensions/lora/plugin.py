@@ -22,6 +22,7 @@ from modules.plugin import (
     Stamp,
     Tag,
     extract_tags,
+    param,
 )
 
 from . import networks
@@ -40,6 +41,13 @@ class Wanted:
     stamp: Stamp
 
 
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What stands on the settings page."""
+
+    hashes: bool = param(True, "Add the hashes of networks to infotexts")
+
+
 class Lora(Plugin):
     """Changes weights by the networks that a prompt calls."""
 
@@ -48,6 +56,7 @@ class Lora(Plugin):
     description = "LoRA, LoCon, LoHa, LoKr, IA3, GLoRA, OFT, BOFT, DoRA and full differences, by <lora:name:weight>."
     version = "1.0"
     tags = TAGS
+    Settings = Shown
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -64,7 +73,7 @@ class Lora(Plugin):
             return None
         hashes: dict[str, str] = {}
         warnings: dict[str, None] = {}
-        known = self._known(plan)
+        known, hashed = self._known(plan), self.settings(plan.request).hashes
         for tag in tags:
             try:
                 wanted, said = _wanted(tag, known)
@@ -74,7 +83,8 @@ class Lora(Plugin):
             except DarkroomError as error:
                 warnings[f"{tag} was left out: {error}"] = None
                 continue
-            hashes[re.sub("[:,]", "", wanted.call.name)] = networks.short_hash(wanted.stamp)
+            if hashed:
+                hashes[re.sub("[:,]", "", wanted.call.name)] = networks.short_hash(wanted.stamp)
         entry = {"Lora hashes": ", ".join(f"{name}: {value}" for name, value in hashes.items())} if hashes else {}
         passes = tuple(_divided(one, tags) for one in plan.passes)
         return dataclasses.replace(plan, passes=passes, parameters={**plan.parameters, **entry},

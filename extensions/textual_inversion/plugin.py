@@ -21,9 +21,17 @@ from modules.plugin import (
     Variant,
     extract_tags,
     model_variant,
+    param,
 )
 
 from .embeddings import Embedding, found, load, short_hash
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What stands on the settings page."""
+
+    hashes: bool = param(True, "Add the hashes of embeddings to infotexts")
 
 
 class TextualInversion(Plugin):
@@ -33,6 +41,7 @@ class TextualInversion(Plugin):
     name = "Textual inversion"
     description = "Embeddings: a file's name in a prompt stands for what was learned."
     version = "1.0"
+    Settings = Shown
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -58,7 +67,7 @@ class TextualInversion(Plugin):
             for name, files in names.items():
                 chosen, said = _choose(name, files, variant)
                 warnings |= dict.fromkeys(said)
-                if chosen:
+                if chosen and self.settings(plan.request).hashes:
                     hashes[re.sub("[:,]", "", name)] = short_hash(chosen.stamp)
         entry = {"TI hashes": ", ".join(f"{name}: {value}" for name, value in hashes.items())} if hashes else {}
         return dataclasses.replace(plan, parameters={**plan.parameters, **entry},

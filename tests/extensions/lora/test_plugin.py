@@ -315,6 +315,8 @@ def test_names_hashes_and_the_list(engine: Engine, host: Host, root: Path, place
         result, watch, _ = generated(engine, host, f"<lora:{name}:1>")
         assert not result.warnings
         assert watch.pictures[0].parameters["Lora hashes"] == f"{name}: {digest}"
+    off = Settings(extension_settings='{"lora": {"hashes": false}}')
+    assert "Lora hashes" not in generated(engine, host, "<lora:trained:1>", settings=off)[1].pictures[0].parameters
     (route, refresh) = host.found[0].plugin.routes()
     (listed,) = route.answer(Asked())
     assert (route.path, listed["name"], listed["alias"]) == ("/sdapi/v1/loras", "file name", "trained")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from modules.core.settings import Settings
 from modules.engine.engine import Engine
 from modules.families.base import ModelInput, Vocabulary
 from modules.families.clip_tokenizer import clip_tokenizer
@@ -112,6 +113,8 @@ def test_the_network_is_told_what_transformers_encodes(engine, host, place):
         assert min(float((row - expected).abs().max()) for row in told) < 1e-4
     digest = hashlib.sha256((place / "my-style.pt").read_bytes()).hexdigest()[:12]
     assert watch.pictures[0].parameters["TI hashes"] == f"my-style: {digest}"
+    off = Settings(extension_settings='{"textual_inversion": {"hashes": false}}')
+    assert "TI hashes" not in generated(engine, host, prompt="my-style", settings=off)[1].pictures[0].parameters
 
 
 def test_without_the_word_nothing_changes_and_the_file_is_not_read(engine, host, place):
