@@ -95,7 +95,8 @@ class Start:
 class Pass:
     """One run of a sampler over a schedule at one size (pixels), from noise unless ``bridge`` or ``start`` is given.
 
-    ``prompt`` and ``negative_prompt`` are said instead of the picture's where they are not empty.
+    ``prompt`` and ``negative_prompt`` are said instead of the picture's where they are not empty. Where ``made`` is the
+    id of a stored picture, nothing is sampled: what the pass would make is that.
     """
 
     width: int
@@ -109,6 +110,7 @@ class Pass:
     prompt: str = ""
     negative_prompt: str = ""
     start: Start | None = None
+    made: str = ""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ class Request:
 
     Hires fix (``enable_hr``) makes the picture again at ``hr_scale`` times its size, or at ``hr_resize_x`` by
     ``hr_resize_y`` where these are not 0 (one of them 0: in proportion), with ``denoising_strength``; its other
-    fields mean "as the first pass" where they are 0 or empty. From the share ``refiner_switch_at`` of the steps on,
+    fields mean "as the first pass" where they are 0 or empty. ``firstpass_image`` (an id) takes the place of what its
+    first pass would make. From the share ``refiner_switch_at`` of the steps on,
     the checkpoint ``refiner`` goes on, where it is not empty. ``tiling`` makes pictures that repeat without a seam.
 
     Image to image begins from ``init_images``, ids of stored inputs: one for all pictures, or one for each of a batch.
@@ -98,6 +99,7 @@ class Request:
     mask: str = ""
     depth_map: str = ""
     latent_mask: str = ""
+    firstpass_image: str = ""
     mask_blur_x: int = 4
     mask_blur_y: int = 4
     mask_round: bool = True
@@ -195,7 +197,8 @@ def outpaint_margins(request: Request) -> tuple[int, int, int, int]:
 
 def stored_pictures(request: Request) -> tuple[str, ...]:
     """Return the ids of all pictures that a request begins from."""
-    return (*request.init_images, *(key for key in (request.mask, request.depth_map, request.latent_mask) if key))
+    single = (request.mask, request.depth_map, request.latent_mask, request.firstpass_image)
+    return (*request.init_images, *(key for key in single if key))
 
 
 def repaints_a_part(request: Request) -> bool:
@@ -206,18 +209,17 @@ def repaints_a_part(request: Request) -> bool:
 def _check_image(request: Request) -> None:
     images = request.init_images
     if request.kind != "img2img":
-        if stored_pictures(request):
+        if set(stored_pictures(request)) - {request.firstpass_image if request.enable_hr else ""}:
             raise InvalidRequest("Only image to image begins from a picture.")
+        _check_ids(request)
         return
     if len(images) not in (1, request.batch_size):
         raise InvalidRequest(f"There are {len(images)} pictures to begin from and {request.batch_size} in a batch.",
                              "Give one picture, or one for each of the batch.")
     if request.latent_mask and not request.mask:
         raise InvalidRequest("A mask for the latent goes with a mask.", "Give both, or only the mask.")
-    for key in stored_pictures(request):
-        if not INPUT_ID.fullmatch(key):
-            raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
-    if request.enable_hr:
+    _check_ids(request)
+    if request.enable_hr or request.firstpass_image:
         raise InvalidRequest("Hires fix is part of text to image.", "Choose a larger size instead.")
     if request.settings.img2img_fix_steps:
         _check_strength(request)
@@ -230,6 +232,12 @@ def _check_image(request: Request) -> None:
         raise InvalidRequest("The latent alone cannot be resized where a part of the picture is kept.",
                              "Choose another resize mode.")
     _check_outpainting(request)
+
+
+def _check_ids(request: Request) -> None:
+    for key in stored_pictures(request):
+        if not INPUT_ID.fullmatch(key):
+            raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
 
 
 def _check_outpainting(request: Request) -> None:

@@ -10,11 +10,12 @@ from PIL import Image
 
 from modules.core.plan import Bridge, Pass
 from modules.engine import pictures
+from modules.engine.canvas import SMALLEST, flattened
 from modules.engine.entries import before_hires
 from modules.engine.loader import Loaded
 from modules.engine.work import Bench, Work
 from modules.families.base import LatentFormat
-from modules.imaging.resize import LATENT_UPSCALERS, RESAMPLERS, Upscaler
+from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALERS, RESAMPLERS, Upscaler, fitted
 
 BEFORE_HIRES = "before-highres-fix"
 
@@ -37,6 +38,23 @@ def leave(bench: Bench, work: Work, pass_: Pass, latents: torch.Tensor, loaded: 
         return lambda following: _encoded(bench, work, pass_, images, following)
     return lambda following: cropped(resized(latents, bridge, following.model.variant.latent),
                                      pass_, following.model.variant.latent)
+
+
+def enter(bench: Bench, work: Work, pass_: Pass, image: Image.Image) -> Beginning:
+    """Return how ``pass_`` begins from a picture that takes the place of what the pass before would have made."""
+    bridge, count = pass_.bridge, len(work.pictures)
+    assert bridge is not None
+    image = flattened(image, work.plan.request.settings.img2img_background_color)
+
+    def encoded(following: Loaded) -> torch.Tensor:
+        work.watch.phase("Encoding")
+        width, height = (max(SMALLEST, side // 8 * 8) for side in image.size)
+        whole = fitted(image, width, height, JUST_RESIZE)
+        latent = following.model.variant.latent
+        return cropped(resized(pictures.encode(bench.loader, following, whole), bridge, latent), pass_, latent)
+
+    begin = encoded if bridge.space == "latent" else lambda following: _encoded(bench, work, pass_, [image], following)
+    return lambda following: begin(following).expand(count, -1, -1, -1)
 
 
 def resized(latents: torch.Tensor, bridge: Bridge, latent: LatentFormat) -> torch.Tensor:

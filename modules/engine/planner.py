@@ -96,7 +96,7 @@ def _base_pass(request: Request, checkpoints: Checkpoints) -> Pass:
         start = Start(request.denoising_strength, request.settings.img2img_fix_steps, request.initial_noise_multiplier)
     return Pass(
         *_canvas_size(request), request.steps, request.sampler, request.schedule,
-        Guidance(request.guidance_scale, request.image_cfg_scale), segments, start=start,
+        Guidance(request.guidance_scale, request.image_cfg_scale), segments, start=start, made=request.firstpass_image,
     )
 
 

@@ -52,12 +52,20 @@ class BatchSampling:
 
     def run(self) -> torch.Tensor:
         """Return the batch's latents [pictures, channels, height, width]; raises ``OutOfMemory`` with the numbers."""
-        latents = self._pass(0, None)
-        for number, pass_ in enumerate(self._work.plan.passes[1:], 1):
-            assert self.reached.loaded is not None
-            begin = bridges.leave(self._bench, self._work, pass_, latents, self.reached.loaded)
-            latents = self._pass(number, begin)
+        first, *later = self._work.plan.passes
+        latents = None if first.made else self._pass(0, None)
+        for number, pass_ in enumerate(later, 1):
+            latents = self._pass(number, self._between(pass_, latents))
+        assert latents is not None
         return latents
+
+    def _between(self, pass_: Pass, latents: torch.Tensor | None) -> Beginning:
+        """Return how ``pass_`` begins: from what the pass before made or, where that made nothing, what is given."""
+        if latents is None:
+            given = self._bench.inputs.open(self._work.plan.passes[0].made)
+            return bridges.enter(self._bench, self._work, pass_, given)
+        assert self.reached.loaded is not None
+        return bridges.leave(self._bench, self._work, pass_, latents, self.reached.loaded)
 
     def _pass(self, number: int, begin: Beginning | None) -> torch.Tensor:
         pass_ = self._work.plan.passes[number]
@@ -251,7 +259,7 @@ class PassSampling:
 
     def _reporting(self, inner: Denoise, relay: Relay, calls: int) -> Denoise:
         """Return ``inner``, which asks ``relay``, with progress, ``on_step`` and preview after each call."""
-        work, steps = self._work, [pass_.steps for pass_ in self._work.plan.passes]
+        work, steps = self._work, [0 if one.made else one.steps for one in self._work.plan.passes]
         before, own, total = sum(steps[:self._number]), steps[self._number], sum(steps)
 
         def denoise(x: torch.Tensor, sigma: float) -> Denoised:

@@ -4,6 +4,7 @@ from playwright.sync_api import Page, expect
 from modules.app.app import create
 from modules.core.request import Request
 from modules.launcher.flags import Flags
+from modules.library.inputs import Inputs
 from tests.browser.conftest import show
 from tests.web.running import serving
 
@@ -86,6 +87,8 @@ def test_a_picture_is_made_again_with_hires_fix(open_page, site) -> None:
     request = site.app.jobs(limit=1)[0].request
     assert (request.prompt, request.seed, request.steps, request.batch_count, request.enable_hr) == (
         "a badger", 11, 3, 1, True)
+    # The picture that is shown takes the place of the first pass.
+    assert Inputs(site.app.folders.inputs).get(request.firstpass_image).width == 64
     expect(page.locator(PROMPT)).to_have_value("something else")
 
 

@@ -130,3 +130,12 @@ def test_a_batch_may_begin_from_one_picture_or_from_one_for_each() -> None:
     for images in ((PICTURE,), (PICTURE, OTHER)):
         request = image_request(init_images=images, batch_size=2, mask=OTHER, outpaint_up=7)
         assert check(request) is request
+
+
+def test_a_picture_takes_the_place_of_the_first_pass_of_hires_fix_alone() -> None:
+    key = "a" * 32
+    assert check(Request(enable_hr=True, firstpass_image=key)).firstpass_image == key
+    for bad in (Request(firstpass_image=key), Request(enable_hr=True, firstpass_image="../x"),
+                Request(kind="img2img", init_images=(key,), firstpass_image=key)):
+        with pytest.raises(InvalidRequest):
+            check(bad)

@@ -15,7 +15,7 @@ import transformers
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 
-from modules.core.errors import Interrupted, InvalidRequest
+from modules.core.errors import Interrupted, InvalidRequest, NotFound
 from modules.core.request import Request
 from modules.core.settings import Settings
 from modules.engine.engine import Engine
@@ -26,6 +26,7 @@ from modules.imaging.resize import LATENT_UPSCALERS, RESAMPLERS
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
 from modules.library.headers import read_header
+from modules.library.inputs import Inputs
 from modules.plugin import Context, Plugin
 from modules.plugin.hooks import Active
 from modules.runtime.device import Placement
@@ -352,6 +353,27 @@ def test_the_picture_before_hires_fix_is_handed_over_where_the_settings_ask_for_
                    for made, plain in zip(watch.pictures, first, strict=False))
         assert "Denoising strength" in watch.pictures[2].parameters
         assert not any(key.startswith(("Hires", "Denoising")) for key in watch.pictures[0].parameters)
+
+
+@pytest.mark.parametrize("upscaler", ["Lanczos", "Latent"])
+def test_a_picture_takes_the_place_of_the_first_pass(
+    engine: Engine, installation: Library, calls: Calls, upscaler: str
+) -> None:
+    inputs, watch = Inputs(installation.folders.inputs), Recorder()
+    settings = Settings(save_images_before_highres_fix=True)
+    prompt = "a [cat:dog:1.5]"
+    engine.generate(hires(hr_upscaler=upscaler, prompt=prompt, settings=settings), (), watch)
+    first, last = watch.pictures
+    calls.seen.clear()
+    again = hires(hr_upscaler=upscaler, prompt=prompt, firstpass_image=inputs.add(first.image).id)
+    (made,) = pixels(engine, again)
+    assert {size for _, size, _ in calls.seen} == {(96, 96)}
+    # Through pixels it is what was there anyway; through the latent it was decoded and encoded once more.
+    assert np.array_equal(made, np.asarray(last.image)) if upscaler == "Lanczos" else made.shape == (96, 96, 3)
+    pair = pixels(engine, dataclasses.replace(again, batch_size=2))
+    assert len(pair) == 2 and np.abs(pair[0].astype(int) - made).max() <= 1 < np.abs(pair[1].astype(int) - made).max()
+    with pytest.raises(NotFound):
+        pixels(engine, dataclasses.replace(again, firstpass_image="0" * 32))
 
 
 def test_interrupted_in_the_second_pass_it_hands_over_what_there_is(engine: Engine) -> None:

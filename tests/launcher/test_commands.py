@@ -105,7 +105,7 @@ def test_every_field_that_a_person_may_set_has_an_argument():
              "seed_resize_from_w", "seed_resize_from_h"}
     text = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
     image = parse(["img2img", "--prompt", "a", "--image", "a.png"], {}).txt2img.fields
-    paths = {"init_images", "mask", "mask_round", "depth_map", "latent_mask"}
+    paths = {"init_images", "mask", "mask_round", "depth_map", "latent_mask", "firstpass_image"}
     assert set(text) | set(image) == set(Request.__dataclass_fields__) - (apart - {"kind"}) - paths
     assert "mask_blur_x" not in text and "hr_scale" not in image
 

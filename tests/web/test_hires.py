@@ -1,9 +1,11 @@
 import pytest
+from PIL import Image
 
 from modules.core.request import Request
+from modules.library.inputs import Inputs
 from modules.web.hires import FIELDS, size_text
 from modules.web.tabs.txt2img import FIELDS as FORM
-from modules.web.tabs.txt2img import upscaled
+from modules.web.tabs.txt2img import first_pass, upscaled
 from tests.web.running import fake_engine, make_app
 
 INFOTEXT = ("a castle\nNegative prompt: people\nSteps: 31, Sampler: Euler a, Schedule type: Karras, CFG scale: 5.5, "
@@ -39,3 +41,11 @@ def test_a_picture_is_made_again_with_the_hires_fix_of_the_form(tmp_path) -> Non
                 "hr_upscaler": "Lanczos", "denoising_strength": 0.5, "refiner_enable": False}
     assert {name: made[name] for name in expected} == expected
     app.close()
+
+
+def test_only_a_picture_of_the_first_pass_takes_its_place(tmp_path) -> None:
+    app = make_app(tmp_path, fake_engine(tmp_path))
+    picture = Inputs(app.folders.inputs).add(Image.new("RGB", (640, 384))).id
+    assert first_pass({"width": 640, "height": 384}, picture, app) == picture
+    assert first_pass({"width": 320, "height": 192}, picture, app) == ""
+    assert first_pass({"width": 640, "height": 384}, "0" * 32, app) == ""

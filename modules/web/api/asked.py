@@ -11,7 +11,7 @@ from modules.core.errors import InvalidRequest, NotFound
 from modules.core.request import Request
 from modules.library.infotext import parse
 from modules.library.paste import to_request_fields
-from modules.web.api.begun import SCRIPTS, begun
+from modules.web.api.begun import SCRIPTS, begun, stored
 from modules.web.api.overrides import overridden, override_warnings, usable_overrides
 from modules.web.api.sdapi_models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from modules.web.form import PLUGIN_SEPARATOR, plugin_fields
@@ -34,7 +34,7 @@ NAMES = {"hr_checkpoint_name": "hr_checkpoint", "hr_sampler_name": "hr_sampler",
 UNNAMED = ("", "none", "use same checkpoint", "use same sampler", "use same scheduler")
 SETTINGS = {"eta": ("eta_ddim", "eta_ancestral"), "s_churn": ("s_churn",), "s_tmin": ("s_tmin",),
             "s_tmax": ("s_tmax",), "s_noise": ("s_noise",), "s_min_uncond": ("s_min_uncond",)}
-UNAVAILABLE = {"firstpass_image": "A first-pass picture", "restore_faces": "Face restoration"}
+UNAVAILABLE = {"restore_faces": "Face restoration"}
 DEFAULT_SAMPLER = "Euler"
 
 
@@ -68,6 +68,8 @@ def asked(body: GenerationRequest, app: Any) -> Asked:
     values = fields(body, pasted.fields)
     if isinstance(body, Txt2ImgRequest):
         values = first_pass(body, values)
+        if body.firstpass_image and values["enable_hr"]:
+            (values["firstpass_image"],) = stored((body.firstpass_image,), app)
     elif isinstance(body, Img2ImgRequest):
         values |= begun(body, app, values, pasted.fields)
     request = Request(

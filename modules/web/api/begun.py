@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from modules.core.errors import InvalidRequest, NotFound
-from modules.core.settings import Settings
 from modules.library.inputs import Inputs
 from modules.web.api.pictures import decoded
 from modules.web.api.sdapi_models import Img2ImgRequest
@@ -28,8 +27,7 @@ def begun(body: Img2ImgRequest, app: Any, values: Mapping[str, Any], pasted: Map
     smaller batch, as in A1111. Raises ``NotFound`` without a picture, and ``InvalidRequest`` or ``Forbidden`` for one
     that cannot be had.
     """
-    settings, inputs = app.settings.get(), Inputs(app.folders.inputs)
-    images = _stored(body.init_images or (), inputs, settings)
+    images = stored(body.init_images or (), app)
     if not images:
         raise NotFound("Init image not found.", "Send one or more pictures in init_images.")
     found: dict[str, Any] = {"kind": "img2img", "init_images": images, **_given(body, PLAIN, pasted)}
@@ -37,14 +35,14 @@ def begun(body: Img2ImgRequest, app: Any, values: Mapping[str, Any], pasted: Map
         found["batch_size"] = len(images)
     script = SCRIPTS.get((body.script_name or "").strip().lower())
     if script:
-        first = inputs.get(images[0])
+        first = Inputs(app.folders.inputs).get(images[0])
         found |= _whole_cells(script(body.script_args or []), first.width, first.height)
     elif body.mask:
         found |= masking(body, pasted)
-        found |= {name: _stored((picture,), inputs, settings)[0]
+        found |= {name: stored((picture,), app)[0]
                   for name, picture in (("mask", body.mask), ("latent_mask", body.latent_mask)) if picture}
     if body.depth_map:
-        (found["depth_map"],) = _stored((body.depth_map,), inputs, settings)
+        (found["depth_map"],) = stored((body.depth_map,), app)
     return found
 
 
@@ -82,7 +80,9 @@ def poor_mans(arguments: Sequence[Any]) -> dict[str, Any]:
 SCRIPTS: Mapping[str, Callable[[Sequence[Any]], dict[str, Any]]] = MappingProxyType({MK2: mk2, POOR: poor_mans})
 
 
-def _stored(pictures: Sequence[str], inputs: Inputs, settings: Settings) -> tuple[str, ...]:
+def stored(pictures: Sequence[str], app: Any) -> tuple[str, ...]:
+    """Store pictures that were sent and return their ids; raises ``InvalidRequest`` or ``Forbidden`` for a bad one."""
+    settings, inputs = app.settings.get(), Inputs(app.folders.inputs)
     return tuple(inputs.put(decoded(picture, settings)).id for picture in pictures)
 
 

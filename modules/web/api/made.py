@@ -21,7 +21,7 @@ KNOWN = frozenset({
 })
 
 
-PICTURES = ("init_images", "mask", "depth_map", "latent_mask")
+PICTURES = ("init_images", "mask", "depth_map", "latent_mask", "firstpass_image")
 
 
 def answer(job: Job, parameters: str, body: GenerationRequest) -> bytes:

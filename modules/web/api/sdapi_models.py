@@ -61,7 +61,7 @@ class GenerationRequest(BaseModel):
 class Txt2ImgRequest(GenerationRequest):
     """A picture to make. Any field may be left out or null; unknown fields are ignored."""
 
-    firstpass_image: str | None = None
+    firstpass_image: str | None = Field(None, description="With enable_hr: what the first pass would have made.")
     enable_hr: bool | None = False
     firstphase_width: int | None = 0
     firstphase_height: int | None = 0

@@ -102,8 +102,13 @@ export function sendButtons(from, kind = "button") {
 export async function sendTo(place, infotext, url) {
   const [name, mode] = PLACES[place];
   if (name === "txt2img") return sendToForm(name, infotext);
-  const stored = await attempt(async () => call("inputs", await (await fetch(url)).blob(), true));
+  const stored = await attempt(() => keptPicture(url));
   return stored && sendToForm(name, infotext, { init_image: stored.id, mode });
+}
+
+// Stores a picture of the server's for a form to begin from; returns its id and size.
+export async function keptPicture(url) {
+  return call("inputs", await (await fetch(url)).blob(), true);
 }
 
 export function duration(seconds) {

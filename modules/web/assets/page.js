@@ -1,6 +1,6 @@
 // The page's entry: keyboard, buttons that belong to no Gradio event, and what Gradio's events call.
 
-import { attempt, call, complain, pasted, toast } from "./api.js";
+import { address, attempt, call, complain, keptPicture, pasted, toast } from "./api.js";
 import "./batch.js";
 import "./editor.js";
 import "./extensions.js";
@@ -23,6 +23,7 @@ window.darkroom = {
   count,
   refresh: () => { session.panel?.fail(null); session.panel?.refresh(); },
   infotext: () => session.panel?.current()?.infotext || "",
+  shown,
   pasted,
   scaled,
   seed,
@@ -35,6 +36,13 @@ function seed(kind, present) {
   if (!picture) return present;
   if (kind === "seed") return picture.seed;
   return /Variation seed: (\d+)/.exec(picture.infotext)?.[1] ?? present;
+}
+
+// The picture that is shown, stored, and its infotext, as JSON.
+async function shown() {
+  const picture = session.panel?.current();
+  const stored = picture && await attempt(async () => keptPicture(address(picture.url)));
+  return JSON.stringify({ infotext: picture?.infotext || "", id: stored?.id || "" });
 }
 
 function answered(answer) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ from modules.core.errors import InvalidRequest
 from modules.core.job import Job
 from modules.core.request import Request
 from modules.library.infotext import parse
+from modules.library.inputs import Inputs
 from modules.web import generation, hires
 from modules.web import generation_layout as layout
 from modules.web.answers import owner_of
@@ -18,6 +21,7 @@ from modules.web.controls import Controls
 from modules.web.events import quietly
 from modules.web.form import Form, read
 from modules.web.generation_form import complete, shared_fields
+from modules.web.image_fields import known
 from modules.web.paste import paste
 from modules.web.tabs import Tab
 
@@ -76,6 +80,15 @@ def upscaled(form: Form, values: Mapping[str, Any], infotext: str, app: Any) -> 
             "styles": ()}
 
 
+def first_pass(values: Mapping[str, Any], picture: str, app: Any) -> str:
+    """Return the id ``picture`` where it is what the first pass of ``values`` made, empty where that must be made."""
+    inputs = Inputs(app.folders.inputs)
+    if not known(picture, inputs):
+        return ""
+    found = inputs.get(picture)
+    return picture if (found.width, found.height) == (values["width"], values["height"]) else ""
+
+
 def _settings(controls: Controls) -> None:
     layout.build_sampler(controls, TAB)
     with gr.Row(elem_id="txt2img_dimensions_row"):
@@ -91,15 +104,17 @@ def _wire_upscale(controls: Controls, app: Any) -> None:
     """The button below a picture makes it again with hires fix."""
     def upscale(data: dict[Any, Any], request: gr.Request) -> str:
         def queue() -> Job:
-            values = upscaled(controls.form, controls.values(data), data[shown] or "", app)
-            return cast(Job, app.submit(read(controls.form, values, app.settings.get()),
-                                        owner=owner_of(request.request)))
+            picture = json.loads(data[shown] or "{}")
+            values = upscaled(controls.form, controls.values(data), picture.get("infotext", ""), app)
+            asked = dataclasses.replace(read(controls.form, values, app.settings.get()),
+                                        firstpass_image=first_pass(values, picture.get("id", ""), app))
+            return cast(Job, app.submit(asked, owner=owner_of(request.request)))
         return generation.queued(queue)
 
     submitted = controls.places["submitted"]
-    shown = gr.Textbox(visible="hidden", elem_id="txt2img_shown_infotext")
+    shown = gr.Textbox(visible="hidden", elem_id="txt2img_shown_picture")
     again = gr.Button(visible="hidden", elem_id="txt2img_upscale_shown")
-    taken = quietly(again.click, outputs=shown, js="() => window.darkroom.infotext()")
+    taken = quietly(again.click, outputs=shown, js="() => window.darkroom.shown()")
     generation.tell(quietly(taken.then, upscale, inputs={*controls.inputs(), shown}, outputs=submitted), submitted)
 
 

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from modules.app.messages import Look
 from modules.core.settings import Settings
 from modules.launcher.flags import Flags
+from modules.library.inputs import Inputs
 from modules.web.api.sdapi_models import Txt2ImgRequest
 from tests.web.api.conftest import site_of
 
@@ -134,7 +135,7 @@ def test_samplers_go_by_name_label_and_older_combined_names(client, app, sent, s
     ({"enable_hr": True, "firstphase_width": 60, "firstphase_height": 60}, 422, "width"),
     ({"restore_faces": True}, 422, "Face restoration"),
     ({"refiner_checkpoint": "xl"}, 404, "xl"),
-    ({"firstpass_image": "aaaa"}, 422, "firstpass_image"),
+    ({"firstpass_image": "aGVsbG8=", "enable_hr": True}, 422, "no picture"),
     ({"script_name": "X/Y/Z plot"}, 422, "X/Y/Z plot"),
     ({"alwayson_scripts": {"ControlNet": {"args": []}}}, 422, "ControlNet"),
     ({"alwayson_scripts": {"Picture Frames": {"args": [True, 10]}}}, 422, "width"),
@@ -154,6 +155,16 @@ def test_what_cannot_be_done_is_said_with_the_field(client, app, sent, status, s
     assert {"error", "detail", "body", "errors"} <= set(body) and said in body["detail"]
     assert [job for job in app.jobs() if job.state == "finished"] == []
     assert post(client, SMALL).status_code == 200
+
+
+def test_a_picture_takes_the_place_of_the_first_pass_of_hires_fix(client, app) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    post(client, SMALL | {"enable_hr": True, "firstpass_image": picture})
+    assert Inputs(app.folders.inputs).open(app.jobs()[0].request.firstpass_image).getpixel((0, 0)) == (255, 0, 0)
+    post(client, SMALL | {"firstpass_image": picture})
+    assert app.jobs()[0].request.firstpass_image == ""
 
 
 def test_hires_fix_is_asked_for_in_full(client, app) -> None:
