@@ -55,35 +55,36 @@ def routes(app: Any) -> APIRouter:
 
 
 def _batch(app: Any, inputs: Inputs) -> APIRouter:
-    """The files of img2img's batch, kept in its form; every route answers their names in order.
+    """The files of a tab's batch, kept in its form; every route answers their names in order.
 
     What is no picture is left out, and ``skipped`` says why: one broken file of many is not a failed request.
     """
     routes = APIRouter(prefix="/batch")
 
-    def files(request: Request) -> list[dict[str, str]]:
-        return list(app.forms.load(owner_of(request), "img2img").get("batch") or ())
+    def files(request: Request, tab: str) -> list[dict[str, str]]:
+        return list(app.forms.load(owner_of(request), _checked(tab)).get("batch") or ())
 
-    def kept(request: Request, batch: list[dict[str, str]]) -> dict[str, Any]:
-        app.forms.merge(owner_of(request), "img2img", {"batch": batch})
+    def kept(request: Request, tab: str, batch: list[dict[str, str]]) -> dict[str, Any]:
+        app.forms.merge(owner_of(request), _checked(tab), {"batch": batch})
         return {"names": [one["name"] for one in batch]}
 
     @routes.get("")
-    def names(request: Request) -> JSONResponse:
-        return JSONResponse({"names": [one["name"] for one in files(request)]}, headers=FRESH)
+    def names(request: Request, tab: str = "img2img") -> JSONResponse:
+        return JSONResponse({"names": [one["name"] for one in files(request, tab)]}, headers=FRESH)
 
     @routes.post("")
-    def add(request: Request, name: str,
+    def add(request: Request, name: str, tab: str = "img2img",
             picture: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> Any:
+        before = files(request, tab)
         try:
             source = brought(name[:200], picture, inputs)
         except InvalidRequest as error:
-            return kept(request, files(request)) | {"skipped": {"message": error.message, "hint": error.hint}}
-        return kept(request, [*files(request), asdict(source)])
+            return kept(request, tab, before) | {"skipped": {"message": error.message, "hint": error.hint}}
+        return kept(request, tab, [*before, asdict(source)])
 
     @routes.post("/clear")
-    def clear(request: Request) -> Any:
-        return kept(request, [])
+    def clear(request: Request, tab: str = "img2img") -> Any:
+        return kept(request, tab, [])
 
     return routes
 

@@ -12,12 +12,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from modules.core import codec
 from modules.core.errors import NotFound
-from modules.core.job import ENDED, QUEUED, RUNNING
+from modules.core.extras import KIND, Extras
+from modules.core.job import ENDED, QUEUED, RUNNING, Job
 from modules.core.request import MAX_PROMPT_CHARACTERS
+from modules.core.result import SavedImage
+from modules.core.task import Task
 from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
-from modules.web import extension_routes, input_routes
+from modules.web import extension_routes, input_routes, source_routes
 from modules.web.answers import owner_of, same_site
 from modules.web.chosen import chosen
 from modules.web.form import to_storage
@@ -42,7 +46,8 @@ def router(app: Any) -> APIRouter:
     own = APIRouter(prefix="/darkroom", include_in_schema=False)
     own.include_router(_asset_routes())
     for routes in (_session_routes(app), _job_routes(app), _queue_routes(app), _gallery_routes(app), _tool_routes(app),
-                   _style_routes(app), extension_routes.routes(app), input_routes.routes(app)):
+                   _style_routes(app), extension_routes.routes(app), input_routes.routes(app),
+                   source_routes.routes(app)):
         own.include_router(routes, prefix="/page", dependencies=[Depends(same_site)])
     return own
 
@@ -117,6 +122,12 @@ def _job_routes(app: Any) -> APIRouter:
     @routes.get("/{job_id}/pictures/{index}")
     def picture(job_id: str, index: int, size: int = 0) -> Response:
         return picture_response(picture_of(app.job(job_id), index).path, size)
+
+    @routes.get("/{job_id}/pictures/{index}/source")
+    def source(job_id: str, index: int) -> Response:
+        """The picture that one of the Extras tab was made from."""
+        job = app.job(job_id)
+        return picture_response(str(Inputs(app.folders.inputs).path(source_id(job, picture_of(job, index)))))
 
     @routes.get("/{job_id}/pictures.zip")
     def pictures(job_id: str) -> Response:
@@ -250,6 +261,13 @@ def _style_routes(app: Any) -> APIRouter:
         return styles()
 
     return routes
+
+
+def source_id(job: Job, image: SavedImage) -> str:
+    """Return the id of the stored picture that ``image`` was made from; raises ``NotFound`` where there is none."""
+    if not isinstance(job.request, Task) or job.request.task != KIND:
+        raise NotFound("This picture was not made from one in the tab Extras.")
+    return codec.decode(Extras, job.request.values).sources[image.index].image
 
 
 def gallery_view(row: Any) -> dict[str, Any]:

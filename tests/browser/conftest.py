@@ -66,7 +66,7 @@ def idle(site: Site) -> Iterator[None]:
     site.engine.hold.set()
     for job in site.app.jobs(states=("running",)):
         site.app.wait(job.id, 5)
-    for tab in ("txt2img", "img2img"):
+    for tab in ("txt2img", "img2img", "extras"):
         site.app.forms.save("", tab, {})
 
 
@@ -76,6 +76,7 @@ def show(page: Page, url: str) -> None:
         page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#txt2img_generate")
     page.wait_for_selector("body.restored-img2img")
+    page.wait_for_selector("body.restored-extras")
 
 
 def _is_ours(address: str, url: str) -> bool:

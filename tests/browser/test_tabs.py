@@ -80,7 +80,7 @@ def test_nothing_is_wider_than_a_phone(open_page, site) -> None:
     page = open_page({"width": 390, "height": 844}, has_touch=True)
     box = page.locator("#txt2img_generate").bounding_box()
     assert box["y"] + box["height"] <= 844 and box["height"] >= 44
-    for tab in ("txt2img", "img2img", "PNG Info", "Queue", "Gallery", "Settings", "Extensions"):
+    for tab in ("txt2img", "img2img", "Extras", "PNG Info", "Queue", "Gallery", "Settings", "Extensions"):
         shown = page.get_by_role("tab", name=tab, exact=True)
         if not shown.is_visible():
             page.locator(".overflow-menu > button").click()

@@ -90,7 +90,8 @@ export function pasted(answer) {
   for (const problem of answer.pasted) toast(problem, "", "note");
 }
 
-const PLACES = { txt2img: ["txt2img"], img2img: ["img2img", "image"], inpaint: ["img2img", "inpaint"] };
+const PLACES = { txt2img: ["txt2img"], img2img: ["img2img", "image"], inpaint: ["img2img", "inpaint"], extras: ["extras"] };
+export const SOURCE = "darkroom:source";
 
 // Buttons that send a picture elsewhere; `from` is the tab they are in.
 export function sendButtons(from, kind = "button") {
@@ -102,6 +103,7 @@ export function sendButtons(from, kind = "button") {
 export async function sendTo(place, infotext, url) {
   const [name, mode] = PLACES[place];
   if (name === "txt2img") return sendToForm(name, infotext);
+  if (name === "extras") return sendToExtras(url);
   const stored = await attempt(() => keptPicture(url));
   return stored && sendToForm(name, infotext, { init_image: stored.id, mode });
 }
@@ -109,6 +111,19 @@ export async function sendTo(place, infotext, url) {
 // Stores a picture of the server's for a form to begin from; returns its id and size.
 export async function keptPicture(url) {
   return call("inputs", await (await fetch(url)).blob(), true);
+}
+
+// Makes a picture that of the Extras tab, with the infotext that is in its file, and shows it there.
+async function sendToExtras(url) {
+  const answer = await attempt(async () => {
+    const file = await fetch(url);
+    const name = /filename="?([^";]+)/.exec(file.headers.get("content-disposition") || "")?.[1] || "";
+    return call(`source?name=${encodeURIComponent(name)}`, await file.blob(), true);
+  });
+  if (!answer) return;
+  if (tab("Extras")?.getAttribute("aria-selected") === "true") document.getElementById("extras_reload")?.click();
+  else openTab("Extras");
+  document.dispatchEvent(new CustomEvent(SOURCE, { detail: answer }));
 }
 
 export function duration(seconds) {

@@ -15,13 +15,17 @@ class Batch extends HTMLElement {
     drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
     drop.addEventListener("dragleave", () => drop.classList.remove("over"));
     drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); this.bring([...event.dataTransfer.files]); });
-    this.querySelector('[data-do="clear"]').addEventListener("click", async () => this.show(await attempt(() => call("batch/clear", {}))));
-    attempt(() => call("batch")).then((answer) => this.show(answer));
+    this.querySelector('[data-do="clear"]').addEventListener("click", async () => this.show(await attempt(() => call(`batch/clear?tab=${this.tab}`, {}))));
+    attempt(() => call(`batch?tab=${this.tab}`)).then((answer) => this.show(answer));
+  }
+
+  get tab() {
+    return this.getAttribute("tab");
   }
 
   async bring(files) {
     for (const file of files) {
-      const answer = await attempt(() => call(`batch?name=${encodeURIComponent(file.name)}`, file, true));
+      const answer = await attempt(() => call(`batch?tab=${this.tab}&name=${encodeURIComponent(file.name)}`, file, true));
       this.show(answer);
       if (answer?.skipped) toast(`${file.name} was skipped: ${answer.skipped.message}`, answer.skipped.hint);
     }

@@ -4,6 +4,7 @@ import { address, attempt, call, complain, keptPicture, pasted, toast } from "./
 import "./batch.js";
 import "./editor.js";
 import "./extensions.js";
+import "./extras.js";
 import "./gallery.js";
 import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
@@ -73,7 +74,7 @@ function openList() {
 
 document.addEventListener("click", (event) => {
   const id = event.target.closest("button")?.id;
-  BUTTONS[/^(?:txt2img|img2img)_(.+)$/.exec(id || "")?.[1]]?.();
+  BUTTONS[/^(?:txt2img|img2img|extras)_(.+)$/.exec(id || "")?.[1]]?.();
   if (id === "theme_switch") switchTheme();
 });
 
@@ -89,7 +90,7 @@ function keep() {
 }
 
 document.addEventListener("input", (event) => {
-  if (!event.target.closest('[id$="2img_toprow"], [id$="2img_body"]')) return;
+  if (!event.target.closest('[id$="2img_toprow"], [id$="2img_body"], #extras_settings')) return;
   clearTimeout(keeping);
   keeping = setTimeout(keep, 100);
 });

@@ -1,6 +1,7 @@
 // The results of a tab: follows its jobs by server-sent events and shows what they make.
 
 import { address, attempt, call, complain, duration, sendButtons, sendTo, sendToForm, text } from "./api.js";
+import { comparison } from "./extras.js";
 import { view } from "./viewer.js";
 
 const RETRY = 3000;
@@ -9,6 +10,8 @@ const NOTHING = { finished: "Skipped", interrupted: "Interrupted", cancelled: "C
 const ENDED = ["finished", "failed", "cancelled", "interrupted"];
 
 const UPSCALE = `<button type="button" class="button" id="txt2img_upscale" data-do="upscale" title="Makes the shown picture again with the settings of Hires. fix"><span aria-hidden="true">✨</span>&nbsp;Hires. fix</button>`;
+
+const REUSE = `<button type="button" class="button" data-do="reuse">Reuse parameters</button>`;
 
 export const session = { settings: {}, panel: null, tab: "txt2img" };
 
@@ -56,7 +59,7 @@ class Results extends HTMLElement {
       <div id="image_buttons_${tab}" class="result-buttons" hidden>
         <a id="save_${tab}" class="button" download>Save</a>
         <a id="save_zip_${tab}" class="button" download>Zip</a>
-        <button type="button" class="button" data-do="reuse">Reuse parameters</button>
+        ${tab === "extras" ? "" : REUSE}
         ${tab === "txt2img" ? UPSCALE : ""}
         <button type="button" class="button" data-do="view">Full screen</button>
         ${sendButtons(tab)}</div>
@@ -233,7 +236,9 @@ class Results extends HTMLElement {
       if (live) stage.append(live);
       return;
     }
-    stage.innerHTML = `<button type="button" class="open" data-do="view" aria-label="Open full screen"><img class="picture" alt="Result ${index + 1} of ${this.shown.length}" src="${address(image.url)}" width="${image.width}" height="${image.height}"></button>`;
+    const label = `Result ${index + 1} of ${this.shown.length}`;
+    if (this.tab === "extras") stage.innerHTML = comparison(image, label);
+    else stage.innerHTML = `<button type="button" class="open" data-do="view" aria-label="Open full screen"><img class="picture" alt="${label}" src="${address(image.url)}" width="${image.width}" height="${image.height}"></button>`;
     if (live && this.job && !ENDED.includes(this.job.state)) stage.append(live);
     this.part(`#save_${this.tab}`).href = address(image.url);
     this.querySelectorAll(".strip button").forEach((button, at) => button.setAttribute("aria-selected", at === index));

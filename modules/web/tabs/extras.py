@@ -1,0 +1,165 @@
+"""The Extras tab: pictures made larger, under AUTOMATIC1111's labels and element ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import gradio as gr
+
+from modules.core.errors import InvalidRequest
+from modules.core.extras import KIND, NO_UPSCALER, SCALE_BY, SCALE_TO, Extras, Source
+from modules.core.job import Job
+from modules.web import image_batch
+from modules.web.answers import owner_of
+from modules.web.controls import Controls, markup, shown_choices
+from modules.web.events import listen, quietly, restoring
+from modules.web.form import Field, Form, restored, to_storage, value_of, with_choices
+from modules.web.generation import queued, submission, tell
+from modules.web.generation_layout import build_results
+from modules.web.tabs import Tab
+
+TAB = KIND
+SINGLE, BATCH, DIRECTORY = "single", "batch", "directory"
+UPSCALERS = ("upscaler_1", "upscaler_2")
+
+FIELDS: Form = (
+    Field("mode", "Mode", "radio", SINGLE, "mode_extras", choices=(SINGLE, BATCH, DIRECTORY),
+          labels=("Single Image", "Batch Process", "Batch from Directory"), strict=True),
+    Field("batch_input_dir", "Input directory", "text", "", "extras_batch_input_dir",
+          placeholder="A folder on the server"),
+    Field("resize_mode", "Resize", "radio", SCALE_BY, "extras_resize_mode", choices=(SCALE_BY, SCALE_TO),
+          labels=("Scale by", "Scale to"), strict=True),
+    Field("upscaling_resize", "Resize", "slider", 4.0, "extras_upscaling_resize", "", 1.0, 8.0, 0.05),
+    Field("upscaling_resize_w", "Width", "slider", 512, "extras_upscaling_resize_w", "", 64, 8192, 8),
+    Field("upscaling_resize_h", "Height", "slider", 512, "extras_upscaling_resize_h", "", 64, 8192, 8),
+    Field("upscaling_crop", "Crop to fit", "checkbox", True, "extras_upscaling_crop"),
+    Field("upscaler_1", "Upscaler 1", "choice", NO_UPSCALER, "extras_upscaler_1"),
+    Field("upscaler_2", "Upscaler 2", "choice", NO_UPSCALER, "extras_upscaler_2"),
+    Field("extras_upscaler_2_visibility", "Upscaler 2 visibility", "slider", 0.0, "extras_upscaler_2_visibility", "",
+          0.0, 1.0, 0.001),
+)
+
+
+def form(app: Any) -> Form:
+    """Return the fields with the upscalers that there are now; folders are named only where nobody else can."""
+    names = app.upscalers()
+    found = [with_choices(field, names) if field.name in UPSCALERS else field for field in FIELDS]
+    if not image_batch.is_local(app):
+        mode = dataclasses.replace(FIELDS[0], choices=FIELDS[0].choices[:2], labels=FIELDS[0].labels[:2])
+        found = [mode, *(field for field in found[1:] if field.name != "batch_input_dir")]
+    return tuple(found)
+
+
+def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job:
+    """Queue what the values of the form, and the pictures stored with it, ask for.
+
+    Raises ``InvalidRequest`` naming the field, or where there is no picture or no upscaler.
+    """
+    typed = {field.name: value_of(field, values.get(field.name)) for field in fields}
+    names = {field.name for field in dataclasses.fields(Extras)}
+    wanted = Extras(**{name: value for name, value in typed.items() if name in names})
+    if wanted.upscaler_1 in ("", NO_UPSCALER):
+        raise InvalidRequest("No upscaler is chosen.", "Choose one under Upscaler 1.")
+    sources, problems = _sources(str(typed["mode"]), values, app)
+    wanted = dataclasses.replace(wanted, sources=sources)
+    return cast(Job, app.submit_extras(wanted, owner=owner, warnings=problems))
+
+
+def source_of(stored: Mapping[str, Any]) -> Source | None:
+    """Return the single picture in the values of a stored form."""
+    source = stored.get("source")
+    return Source(**source) if isinstance(source, dict) else None
+
+
+def _sources(mode: str, values: Mapping[str, Any], app: Any) -> tuple[tuple[Source, ...], Sequence[str]]:
+    if mode == SINGLE:
+        source = source_of(values)
+        if source is None:
+            raise InvalidRequest("There is no picture to enlarge.", "Drop one into the tab, or send one from another.")
+        return (source,), ()
+    folder = str(values.get("batch_input_dir") or "").strip() if mode == DIRECTORY else ""
+    if mode == DIRECTORY and not folder:
+        raise InvalidRequest("Input directory is empty.", "Name a folder with pictures.")
+    found = image_batch.sources({"batch_input_dir": folder, "batch": values.get("batch") or ()}, app)
+    return tuple(Source(one.image, one.name, one.infotext) for one in found.sources), found.problems
+
+
+def build(app: Any) -> Controls:
+    """Lay the tab out; return its controls."""
+    controls = Controls(form(app))
+    with gr.Row(elem_id="extras_body", equal_height=False):
+        with gr.Column(elem_id="extras_settings", min_width=320):
+            _pictures(controls)
+            _size(controls)
+            controls.show("upscaler_1")
+            with gr.Row():
+                controls.show("upscaler_2", min_width=200)
+                controls.show("extras_upscaler_2_visibility", min_width=200)
+        with gr.Column(elem_id="extras_side", min_width=320):
+            with gr.Row(elem_id="extras_generate_box"):
+                controls.button("Generate", "extras_generate", variant="primary", scale=3)
+                with gr.Row(elem_id="extras_running_actions"):
+                    controls.button("Interrupt", "extras_interrupt", min_width=80)
+                    controls.button("Skip", "extras_skip", min_width=80)
+            build_results(TAB)
+    return controls
+
+
+def _pictures(controls: Controls) -> None:
+    controls.show("mode", show_label=False, container=False)
+    with gr.Column(elem_id="extras_image", elem_classes=["only", f"in-{SINGLE}"]):
+        markup("<darkroom-source></darkroom-source>")
+    with gr.Column(elem_id="extras_image_batch", elem_classes=["only", f"in-{BATCH}"]):
+        markup('<darkroom-batch tab="extras"></darkroom-batch>')
+    if any(field.name == "batch_input_dir" for field in controls.form):
+        with gr.Column(elem_classes=["only", f"in-{DIRECTORY}"]):
+            controls.show("batch_input_dir")
+
+
+def _size(controls: Controls) -> None:
+    controls.show("resize_mode", show_label=False, container=False)
+    with gr.Column(elem_id="extras_scale_by_tab"):
+        controls.show("upscaling_resize")
+    with gr.Row(elem_id="extras_scale_to_tab"):
+        with gr.Column(min_width=180, scale=4):
+            controls.show("upscaling_resize_w")
+            controls.show("upscaling_resize_h")
+        with gr.Column(min_width=110, scale=1):
+            controls.tool("Swap width and height", "upscaling_res_switch_btn", "swap")
+            controls.show("upscaling_crop", container=False, min_width=110)
+
+
+def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
+    """Connect the tab: every change is stored and shown again when it opens, Generate queues a job."""
+    def store(data: dict[Any, Any], request: gr.Request) -> None:
+        app.forms.merge(owner_of(request.request), TAB, to_storage(controls.values(data)))
+
+    def restore(request: gr.Request) -> Any:
+        current = form(app)
+        updates = controls.updates(restored(current, app.forms.load(owner_of(request.request), TAB)))
+        for field in current:
+            if field.name in UPSCALERS:
+                updates[controls[field.name]]["choices"] = shown_choices(field)
+        return updates
+
+    def generate(data: dict[Any, Any], request: gr.Request) -> str:
+        owner, values = owner_of(request.request), controls.values(data)
+        return queued(lambda: submit(form(app), app.forms.merge(owner, TAB, to_storage(values)), app, owner))
+
+    keep = gr.Button(visible="hidden", elem_id="extras_keep")
+    changes = [controls[field.name].input for field in controls.form if field.kind != "text"]
+    listen([keep.click, *changes], store, inputs=controls.inputs(), trigger_mode="always_last")
+    again = gr.Button(visible="hidden", elem_id="extras_reload")
+    restoring([page.load, tab.select, again.click], TAB, restore, controls.outputs())
+    submitted = submission(TAB)
+    tell(quietly(controls.buttons["extras_generate"].click, generate, inputs=controls.inputs(), outputs=submitted,
+                 trigger_mode="multiple"), submitted)
+    sides = [controls["upscaling_resize_w"], controls["upscaling_resize_h"]]
+    click = quietly(controls.buttons["upscaling_res_switch_btn"].click, inputs=sides, outputs=sides,
+                    js="(width, height) => [height, width]")
+    quietly(click.then, store, inputs=controls.inputs())
+
+
+ENTRY = Tab(TAB, "Extras", build, wire)

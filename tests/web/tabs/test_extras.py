@@ -1,0 +1,85 @@
+import dataclasses
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from modules.core.errors import Forbidden, InvalidRequest
+from modules.core.extras import Extras
+from modules.library.inputs import Inputs
+from modules.web.form import restored
+from modules.web.tabs import extras
+from tests.web.running import fake_engine, make_app
+
+
+@pytest.fixture
+def app(tmp_path):
+    built = make_app(tmp_path, fake_engine(tmp_path))
+    yield built
+    built.close()
+
+
+def brought(app, name="cat.png", infotext="a cat", size=(20, 10)):
+    return {"image": Inputs(app.folders.inputs).add(Image.new("RGB", size, "red")).id, "name": name,
+            "infotext": infotext}
+
+
+def submitted(app, **given):
+    values = {**restored(extras.form(app), {}), "upscaler_1": "Lanczos", **given}
+    return extras.submit(extras.form(app), values, app, "ann").request
+
+
+def test_every_field_is_laid_out_once_under_the_names_of_what_it_fills(app):
+    with gr.Blocks():
+        controls = extras.build(app)
+    assert set(controls) == {field.name for field in controls.form}
+    names = {field.name for field in dataclasses.fields(Extras)} - {"sources"}
+    for field in extras.FIELDS:
+        if field.name in names:
+            assert field.default == getattr(Extras(), field.name), field.name
+    assert names < set(controls)
+
+
+def test_a_single_picture(app):
+    task = submitted(app, source=brought(app), upscaling_resize=2, upscaler_2="bicubic")
+    assert (task.kind, task.pictures, task.title, task.summary) == ("extras", 1, "Extras", "Lanczos, 1 picture")
+    assert task.values["sources"] == [brought(app)] and task.values["upscaler_2"] == "Bicubic" and task.save_images
+
+
+def test_files_of_a_batch(app):
+    batch = [brought(app, f"{side}.png", size=(side, 9)) | {"mask": ""} for side in (8, 9)]
+    task = submitted(app, mode="batch", batch=batch, source=brought(app))
+    assert [source["name"] for source in task.values["sources"]] == ["8.png", "9.png"]
+
+
+def test_a_folder_without_its_broken_file(app, tmp_path):
+    place = tmp_path / "holiday"
+    place.mkdir()
+    for i in range(3):
+        Image.new("RGB", (9, 9 + i)).save(place / f"{i}.png")
+    (place / "broken.png").write_bytes(b"no picture")
+    values = {**restored(extras.form(app), {}), "mode": "directory", "batch_input_dir": str(place),
+              "upscaler_1": "Lanczos"}
+    job = extras.submit(extras.form(app), values, app, "ann")
+    assert [source["name"] for source in job.request.values["sources"]] == ["0.png", "1.png", "2.png"]
+    assert len(job.warnings) == 1 and job.warnings[0].startswith("broken.png was skipped")
+
+
+@pytest.mark.parametrize("given, words", [
+    ({}, "no picture"), ({"mode": "batch"}, "no picture"), ({"mode": "directory"}, "Input directory is empty"),
+    ({"mode": "directory", "batch_input_dir": "/no/such/place"}, "cannot be read"),
+    ({"upscaler_1": "None"}, "No upscaler is chosen"), ({"upscaling_resize": 1000}, "Resize"),
+])
+def test_what_is_missing_is_said(app, given, words):
+    with pytest.raises(InvalidRequest, match=words):
+        submitted(app, **given)
+
+
+def test_folders_are_not_offered_where_others_reach_the_program(app):
+    shared = dataclasses.replace(app, flags=dataclasses.replace(app.flags, listen=True))
+    fields = {field.name: field for field in extras.form(shared)}
+    assert "batch_input_dir" not in fields and fields["mode"].choices == ("single", "batch")
+    with pytest.raises((Forbidden, InvalidRequest)):
+        submitted(shared, mode="directory", batch_input_dir="/")
+    with gr.Blocks():
+        assert "batch_input_dir" not in extras.build(shared)
