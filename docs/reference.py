@@ -13,7 +13,8 @@ from modules.launcher.flags import FlagInfo, flag_infos
 from modules.launcher.foreign_flags import REASONS
 
 FOLDER = Path(__file__).resolve().parent
-LISTS = {"checkpoints": "a checkpoint's title", "vaes": "a VAE's name, `Automatic` or `None`", "samplers": "samplers"}
+LISTS = {"checkpoints": "a checkpoint's title", "vaes": "a VAE's name, `Automatic` or `None`", "samplers": "samplers",
+         "upscalers": "an upscaler's name"}
 
 SETTINGS_INTRO = """# Settings
 

@@ -238,5 +238,6 @@ def listed_choice(library: Library) -> Callable[[str, Any], Any]:
         if choices == "vaes" and value not in (AUTOMATIC, NO_VAE):
             found = library.find_vae(value)
             return found.name if found else value
+        # Extensions add upscalers that the library does not know; whoever uses one says that it is missing.
         return find_sampler(value)[0].name if choices == "samplers" else value
     return check_listed

@@ -107,6 +107,9 @@ class Settings:
     img2img_extra_noise: float = setting(
         0.0, "Extra noise multiplier for img2img and hires fix", IMG2IMG, infotext="Extra noise", minimum=0.0,
         maximum=1.0, step=0.01, per_picture=True, help="More noise makes more detail; less than the strength at most.")
+    upscaler_for_img2img: str = setting(
+        "None", "Upscaler for img2img", IMG2IMG, choices="upscalers", per_picture=True,
+        help="What enlarges a picture to the size asked for; None is Lanczos.")
     img2img_color_correction: bool = setting(
         False, "Apply color correction to img2img results to match original colors", IMG2IMG, per_picture=True)
     img2img_fix_steps: bool = setting(

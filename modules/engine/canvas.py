@@ -14,7 +14,7 @@ from modules.core.request import Request, outpaint_margins, repaints_a_part
 from modules.imaging import masks, outpaint
 from modules.imaging.color import corrected
 from modules.imaging.masks import Box
-from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, RESAMPLERS, RESIZE_AND_FILL, extended, fitted
+from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, RESAMPLERS, RESIZE_AND_FILL, Upscaler, extended, fitted
 
 Grow = Callable[[Image.Image, Box], Image.Image]
 
@@ -78,36 +78,38 @@ class Beside:
     latent_mask: Image.Image | None = None
 
 
-def canvas(request: Request, picture: Image.Image, beside: Beside) -> Canvas:
-    """Return the canvas of a stored picture; what goes with it is brought to its size.
+def canvas(request: Request, picture: Image.Image, beside: Beside,
+           upscaler: Upscaler = RESAMPLERS["Lanczos"]) -> Canvas:
+    """Return the canvas of a stored picture, enlarged by ``upscaler``; what goes with it is brought to its size.
 
     Raises ``InvalidRequest`` for a mask that leaves nothing to repaint.
     """
-    found = _canvas(request, picture, beside.mask)
+    found = _canvas(request, picture, beside.mask, upscaler)
     depth, latent_mask = (
         _following(request, one, picture.size, found, grow) if one else None
         for one, grow in ((beside.depth, extended), (beside.latent_mask, outpaint.grown_mask)))
     return dataclasses.replace(found, depth=depth, latent_mask=latent_mask)
 
 
-def _canvas(request: Request, picture: Image.Image, mask: Image.Image | None) -> Canvas:
+def _canvas(request: Request, picture: Image.Image, mask: Image.Image | None, upscaler: Upscaler) -> Canvas:
     image = flattened(picture, request.settings.img2img_background_color)
     if not repaints_a_part(request):
-        return _whole(request, image)
+        return _whole(request, image, upscaler)
     if mask is None:
         found = Image.new("L", image.size, 0)
     else:
         found = masks.mask_of(mask, request.mask_round, request.inpainting_mask_invert)
         found = RESAMPLERS["Bicubic"].upscale(found, *image.size)
     if not request.inpaint_full_res:
-        image, found = (fitted(one, request.width, request.height, request.resize_mode) for one in (image, found))
+        size = request.width, request.height
+        image, found = fitted(image, *size, request.resize_mode, upscaler), fitted(found, *size, request.resize_mode)
     image, found = _outpainted(request, image, found)
     if found.getbbox() is None:
         raise InvalidRequest("The mask is empty: nothing would be repainted.",
                              "Paint over what is to change, or invert the mask.")
     if request.inpaint_mode != "differential":
         found = masks.blurred(found, request.mask_blur_x, request.mask_blur_y)
-    return _only_masked(request, image, found) if request.inpaint_full_res else _masked(request, image, found)
+    return _only_masked(request, image, found, upscaler) if request.inpaint_full_res else _masked(request, image, found)
 
 
 def _following(request: Request, one: Image.Image, size: tuple[int, int], made: Canvas, grow: Grow) -> Image.Image:
@@ -134,12 +136,12 @@ def flattened(picture: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(below, picture).convert("RGB")
 
 
-def _whole(request: Request, image: Image.Image) -> Canvas:
+def _whole(request: Request, image: Image.Image, upscaler: Upscaler) -> Canvas:
     size = request.width, request.height
     if request.resize_mode == LATENT_UPSCALE:
         width, height = (max(SMALLEST, side // 8 * 8) for side in image.size)
         return Canvas(fitted(image, width, height, JUST_RESIZE), size)
-    return Canvas(fitted(image, *size, request.resize_mode), size)
+    return Canvas(fitted(image, *size, request.resize_mode, upscaler), size)
 
 
 def _outpainted(request: Request, image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.Image]:
@@ -164,9 +166,10 @@ def _masked(request: Request, image: Image.Image, mask: Image.Image) -> Canvas:
     return Canvas(_filled(request, wider, wider_mask), size, wider_mask, wider, overlay)
 
 
-def _only_masked(request: Request, image: Image.Image, mask: Image.Image) -> Canvas:
+def _only_masked(request: Request, image: Image.Image, mask: Image.Image, upscaler: Upscaler) -> Canvas:
     box = masks.region(mask, request.inpaint_full_res_padding, request.width, request.height)
-    part, part_mask = (fitted(one.crop(box), request.width, request.height, RESIZE_AND_FILL) for one in (image, mask))
+    part = fitted(image.crop(box), request.width, request.height, RESIZE_AND_FILL, upscaler)
+    part_mask = fitted(mask.crop(box), request.width, request.height, RESIZE_AND_FILL)
     # Where the mask says how much is to change, sampling has seen to it.
     overlay = mask.point(lambda value: 255 if value else 0) if request.inpaint_mode == "differential" else mask
     return Canvas(_filled(request, part, part_mask), image.size, part_mask, image, overlay, box)

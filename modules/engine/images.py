@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from modules.core.errors import InvalidRequest
 from modules.core.plan import Pass, Picture, Plan
 from modules.engine import pictures
 from modules.engine.canvas import Beside, Canvas, canvas
 from modules.engine.loader import Loaded, Loader
-from modules.engine.work import Work
+from modules.engine.work import Bench, Work
 from modules.families.base import ImageCondition
 from modules.imaging import masks
-from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, fitted
-from modules.library.inputs import Inputs
+from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, Upscaler, fitted
 from modules.plugin import hooks
 
 LATENT_NOISE, LATENT_NOTHING = 2, 3
@@ -35,19 +35,27 @@ class Begun:
     keep: torch.Tensor | None = None
 
 
-def opened(inputs: Inputs, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas, ...]:
+def opened(bench: Bench, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas, ...]:
     """Return the canvas of each picture of a batch; pictures that begin from the same one share it.
 
-    There is none where the plan does not begin from pictures. Raises ``NotFound`` for an input that is gone.
+    There is none where the plan does not begin from pictures. Raises ``NotFound`` for an input that is gone, and
+    ``InvalidRequest`` for an upscaler that is.
     """
     request = plan.request
     if plan.passes[0].start is None:
         return ()
     keys = [request.init_images[picture.index % len(request.init_images)] for picture in batch]
+    inputs, upscaler = bench.inputs, _upscaler(bench, request.settings.upscaler_for_img2img)
     beside = Beside(*(inputs.open(key) if key else None
                       for key in (request.mask, request.depth_map, request.latent_mask)))
-    found = {key: canvas(request, inputs.open(key), beside) for key in dict.fromkeys(keys)}
+    found = {key: canvas(request, inputs.open(key), beside, upscaler) for key in dict.fromkeys(keys)}
     return tuple(found[key] for key in keys)
+
+
+def _upscaler(bench: Bench, name: str) -> Upscaler:
+    if name not in bench.upscalers:
+        raise InvalidRequest(f"There is no upscaler {name[:100]!r}.", "Choose another under Settings, img2img.")
+    return bench.upscalers[name]
 
 
 def begun(loader: Loader, work: Work, pass_: Pass, loaded: Loaded, noise: torch.Tensor) -> Begun:

@@ -58,21 +58,28 @@ RESAMPLERS: Mapping[str, Upscaler] = MappingProxyType({
 JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
 
 
-def fitted(image: Image.Image, width: int, height: int, mode: int) -> Image.Image:
+def fitted(image: Image.Image, width: int, height: int, mode: int,
+           upscaler: Upscaler = RESAMPLERS["Lanczos"]) -> Image.Image:
     """Return ``image`` in ``width`` by ``height`` pixels as A1111's resize modes 0 to 2 do.
 
     Stretched; or so that it covers them, its middle kept; or so that it fits in, the outermost pixels repeated.
+    ``upscaler`` makes it larger; what is made smaller is resampled.
     """
     if mode == JUST_RESIZE or image.width * height == image.height * width:
-        return RESAMPLERS["Lanczos"].upscale(image, width, height)
+        return _sized(image, width, height, upscaler)
     by_width = (image.width * height > image.height * width) == (mode == RESIZE_AND_FILL)
     size = (width, max(1, image.height * width // image.width)) if by_width else (
         max(1, image.width * height // image.height), height)
-    resized = RESAMPLERS["Lanczos"].upscale(image, *size)
+    resized = _sized(image, size[0], size[1], upscaler)
     left, top = width // 2 - size[0] // 2, height // 2 - size[1] // 2
     if mode == CROP_AND_RESIZE:
         return resized.crop((-left, -top, width - left, height - top))
     return extended(resized, (left, top, width - size[0] - left, height - size[1] - top))
+
+
+def _sized(image: Image.Image, width: int, height: int, upscaler: Upscaler) -> Image.Image:
+    larger = width > image.width or height > image.height
+    return (upscaler if larger else RESAMPLERS["Lanczos"]).upscale(image, width, height)
 
 
 def extended(image: Image.Image, margins: tuple[int, int, int, int]) -> Image.Image:

@@ -84,3 +84,35 @@ def test_a_mask_for_the_latent_follows_the_picture_and_is_white_where_it_grows()
     assert found.latent_mask is not None and found.latent_mask.size == found.image.size == (192, 64)
     values = np.asarray(found.latent_mask)
     assert (values[:, :64] == 255).all() and not values[:, 64:128].any() and (values[:, 128:] == 255).all()
+
+
+class Painter:
+    name = "painter"
+
+    def __init__(self):
+        self.asked = []
+
+    def upscale(self, image, width, height):
+        self.asked.append((image.size, (width, height)))
+        return Image.new("RGB", (width, height), "red")
+
+
+@pytest.mark.parametrize("size, resize_mode, asked", [
+    ((64, 64), 0, [((64, 64), (128, 128))]), ((256, 256), 0, []), ((128, 128), 0, []),
+    ((64, 32), 1, [((64, 32), (256, 128))]), ((64, 32), 2, [((64, 32), (128, 64))]),
+])
+def test_the_upscaler_of_the_settings_makes_pictures_larger(size, resize_mode, asked):
+    painter = Painter()
+    request = Request(kind="img2img", width=128, height=128, resize_mode=resize_mode)
+    made = canvas(request, Image.new("RGB", size, "blue"), Beside(), painter)
+    assert painter.asked == asked and made.image.size == (128, 128)
+
+
+def test_the_mask_is_not_painted():
+    painter, mask = Painter(), Image.new("L", (64, 64))
+    mask.paste(255, (10, 10, 30, 30))
+    for whole in (False, True):
+        request = Request(kind="img2img", width=128, height=128, mask="a" * 32, inpaint_full_res=whole)
+        made = canvas(request, Image.new("RGB", (64, 64), "blue"), Beside(mask), painter)
+        assert made.image.getpixel((1, 1)) == (255, 0, 0) and set(made.mask.getdata()) != {255}
+    assert len(painter.asked) == 2

@@ -33,12 +33,11 @@ from modules.web.tabs import Tab
 HIDDEN = (*quicksettings.NAMES, "disabled_extensions", "extension_settings")
 
 
-def form() -> Form:
-    """Return a field for each setting that is shown here."""
-    samplers = [item.name for item in SAMPLERS]
-    return tuple(
-        with_choices(field, samplers) if field.name == "hide_samplers" else field for field in setting_fields(HIDDEN)
-    )
+def form(upscalers: Sequence[str] = ()) -> Form:
+    """Return a field for each setting that is shown here; ``upscalers`` are the names of those that there are."""
+    choices = {"hide_samplers": [item.name for item in SAMPLERS], "upscaler_for_img2img": upscalers}
+    return tuple(with_choices(field, choices[field.name]) if field.name in choices else field
+                 for field in setting_fields(HIDDEN))
 
 
 def extension_fields(plugins: Sequence[Plugin]) -> dict[str, Form]:
@@ -49,7 +48,7 @@ def extension_fields(plugins: Sequence[Plugin]) -> dict[str, Form]:
 
 def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
-    fields, infos, added = form(), setting_infos(), extension_fields(app.host.plugins())
+    fields, infos, added = form(app.upscalers()), setting_infos(), extension_fields(app.host.plugins())
     controls = Controls((*fields, *(field for own in added.values() for field in own)))
     with gr.Row(elem_id="settings_bar"):
         controls.button("Apply settings", "settings_submit", variant="primary", scale=0, min_width=160)
