@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from modules.core.errors import InvalidRequest
 from modules.core.settings import Settings
 from modules.library import infotext as infotexts
+from modules.library.deep import DeepImage, png
 
 MAX_PIXELS = 160 * 1024 * 1024
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -75,13 +76,18 @@ def read_image_info(source: str | Path | bytes) -> ImageInfo:
                              "PNG, JPEG, WebP, AVIF and GIF are understood.") from error
 
 
-def encode(image: Image.Image, infotext: str, settings: Settings) -> tuple[bytes, str]:
+def encode(image: Image.Image | DeepImage, infotext: str, settings: Settings) -> tuple[bytes, str]:
     """Return a picture's file content with ``infotext`` inside and its suffix (``.png``, ``.jpg``, ``.webp``).
 
-    The format is ``settings.samples_format``, or PNG where that cannot hold so large a picture. The infotext is
+    The format is ``settings.samples_format``, or PNG where that cannot hold so large a picture; one of 16 bits keeps
+    them in a PNG alone. The infotext is
     left out when it is empty, when ``settings.enable_pnginfo`` is off, and in JPEG where it exceeds EXIF's 64 KiB.
     """
     chosen = settings.samples_format
+    if isinstance(image, DeepImage):
+        if chosen == "png":
+            return png(image, _png_text(infotext if settings.enable_pnginfo else "")), ".png"
+        image = image.shallow()
     if max(image.size) > _MAX_SIDES.get(chosen, max(image.size)):
         chosen = "png"
     text = infotext if settings.enable_pnginfo else ""

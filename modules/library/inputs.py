@@ -10,15 +10,17 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from modules.core.errors import DarkroomError, DiskFull, InvalidRequest, NotFound
+from modules.library.deep import DEPTH, bit_depth
 from modules.library.images import BROKEN, FORMATS, MAX_FILE_BYTES
 
 MAX_INPUT_PIXELS = 8192 * 8192
@@ -43,7 +45,8 @@ class Input:
 class Inputs:
     """PNG files in one folder, named by their content; several threads and processes may write at once.
 
-    A picture is L, RGB or RGBA with 8 bits and carries no metadata. One whose alpha is full everywhere is RGB.
+    A picture is L, RGB or RGBA with 8 bits and carries no metadata, but for those that ``keep`` leaves as they are.
+    One whose alpha is full everywhere is RGB.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,17 +56,20 @@ class Inputs:
         """Store an encoded picture; see ``decoded``. Raises ``InvalidRequest`` or ``DiskFull``."""
         return self.add(decoded(data))
 
+    def keep(self, data: bytes) -> Input:
+        """Store an encoded picture as ``put`` does, but a PNG of 16 bits as it is, for ``open`` sees 8 of them."""
+        if bit_depth(data) < DEPTH:
+            return self.put(data)
+        stored = Input(hashlib.sha256(b"16 " + data).hexdigest()[:32], *decoded(data).size)
+        self._keep(stored.id, lambda file: file.write(data))
+        return stored
+
     def add(self, image: Image.Image) -> Input:
         """Store a picture of any mode that ``plain`` understands; the same pixels get the same id."""
         image = plain(image)
         key = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode() + image.tobytes()).hexdigest()[:32]
-        stored = Input(key, *image.size)
-        path = self._path(key)
-        try:
-            os.utime(path)  # prune counts from the last time that somebody brought it
-        except OSError:
-            self._write(path, image)
-        return stored
+        self._keep(key, lambda file: image.save(file, "PNG", compress_level=1))
+        return Input(key, *image.size)
 
     def path(self, key: str) -> Path:
         """Return the file of a stored picture; raises ``NotFound``."""
@@ -75,7 +81,7 @@ class Inputs:
         """Return a stored picture, its pixels loaded; raises ``NotFound``, or ``InvalidRequest`` for a broken file."""
         with _readable(), Image.open(self.path(key), formats=("PNG",)) as image:
             image.load()
-            return image
+            return plain(image) if image.mode in _DEEP else image
 
     def get(self, key: str) -> Input:
         """Return id and size of a stored picture without decoding it; raises as ``open``."""
@@ -109,13 +115,20 @@ class Inputs:
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.png"
 
-    def _write(self, path: Path, image: Image.Image) -> None:
+    def _keep(self, key: str, save: Callable[[IO[bytes]], object]) -> None:
+        path = self._path(key)
+        try:
+            os.utime(path)  # prune counts from the last time that somebody brought it
+        except OSError:
+            self._write(path, save)
+
+    def _write(self, path: Path, save: Callable[[IO[bytes]], object]) -> None:
         partial = ""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, suffix=PARTIAL, delete=False) as file:
                 partial = file.name
-                image.save(file, "PNG", compress_level=1)
+                save(file)
             os.replace(partial, path)
         except OSError as error:
             with suppress(OSError):

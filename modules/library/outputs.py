@@ -18,6 +18,7 @@ from PIL import Image
 from modules.core.errors import DarkroomError, DiskFull
 from modules.core.settings import Settings
 from modules.library import patterns
+from modules.library.deep import DeepImage
 from modules.library.files import Folders
 from modules.library.images import encode, holds
 from modules.library.patterns import Facts
@@ -89,7 +90,7 @@ class Outputs:
         self._lock = threading.Lock()
         self._next: dict[tuple[Path, str], int] = {}
 
-    def save(self, image: Image.Image, infotext: str, target: Target, settings: Settings) -> Path:
+    def save(self, image: Image.Image | DeepImage, infotext: str, target: Target, settings: Settings) -> Path:
         """Write ``image`` with its infotext and return the absolute path.
 
         Its number is one above the highest of its folder; no file is ever overwritten. A text file of the same name

@@ -14,7 +14,8 @@ from modules.core.result import FinishedPicture, Outcome, Watch
 from modules.imaging.resize import Upscaler
 from modules.library import infotext
 from modules.library.inputs import Inputs
-from modules.upscaling.pixels import Picture, opened, shown
+from modules.upscaling.pixels import Picture, as_deep_as, opened, opened_file, saved, shown
+from modules.upscaling.rows import resized
 from modules.upscaling.upscaler import Advance, NetworkUpscaler
 
 
@@ -48,7 +49,7 @@ def perform(extras: Extras, inputs: Inputs, upscalers: Mapping[str, Upscaler], w
 def enlarge(extras: Extras, inputs: Inputs, source: Source, upscalers: Mapping[str, Upscaler],
             watch: Watch) -> Picture:
     """Return one picture as ``extras`` wants it."""
-    picture = opened(inputs.open(source.image))
+    picture = opened_file(inputs.path(source.image), inputs.open(source.image))
     if extras.upscaler_1 == NO_UPSCALER:
         return picture
     size = target_size(extras, *picture.size)
@@ -86,7 +87,10 @@ def _upscaled(upscaler: Upscaler, picture: Picture, size: tuple[int, int], advan
     if isinstance(upscaler, NetworkUpscaler):
         return upscaler.enlarged(picture, size, advance)
     advance(0, 1)
-    result = opened(upscaler.upscale(shown(picture), *size))
+    if picture.pixels.dtype == np.uint16 and upscaler.name == "Lanczos":
+        result = Picture(resized(picture.pixels, size), None if picture.alpha is None else resized(picture.alpha, size))
+    else:
+        result = as_deep_as(picture, opened(upscaler.upscale(shown(picture), *size)))
     advance(1, 1)
     return result
 
@@ -100,5 +104,5 @@ def _told(watch: Watch, part: int, parts: int) -> Callable[[int, int], None]:
 
 def _finished(index: int, source: Source, extras: Extras, picture: Picture) -> FinishedPicture:
     text = extended(source.infotext, entries(extras))
-    return FinishedPicture(index, shown(picture), text.prompt, text.negative_prompt, 0, 0, ModelRef(""),
+    return FinishedPicture(index, saved(picture), text.prompt, text.negative_prompt, 0, 0, ModelRef(""),
                            text.parameters, basename=Path(source.name).stem)

@@ -65,7 +65,7 @@ def is_local(app: Any) -> bool:
 
 def brought(name: str, data: bytes, inputs: Inputs) -> Source:
     """Store an uploaded picture; raises ``InvalidRequest`` for what is none."""
-    stored = inputs.put(data)
+    stored = inputs.keep(data)
     return Source(name, stored.id, read_image_info(data).infotext)
 
 

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from modules.core.errors import InvalidModel, InvalidRequest, NotFound, OutOfMemory, Skipped
 from modules.core.extras import Extras, Source
 from modules.imaging.resize import RESAMPLERS
 from modules.library import infotext
+from modules.library.deep import DeepImage, png
 from modules.library.inputs import Inputs
 from modules.upscaling.extras import extended, perform
 from tests.upscaling.small import compact, needs, picture, shelf_of
@@ -149,3 +151,28 @@ def test_a_network_tells_of_each_tile(inputs, watch, tmp_path):
     extras = Extras((source(inputs, 40, 30),), upscaler_1="double", upscaling_resize=2)
     perform(extras, inputs, upscalers, watch, frozenset())
     assert watch.pictures[0].image.size == (80, 60) and watch.steps == [(0, 1), (1, 1)]
+
+
+def deep_source(inputs, channels=3):
+    values = picture(20, 10, dtype=np.uint16)
+    if channels == 4:
+        values = np.dstack([values, values[:, :, 0]])
+    return values, Source(inputs.keep(png(DeepImage(values), PngInfo())).id)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_are_kept(inputs, watch, channels):
+    values, one = deep_source(inputs, channels)
+    perform(Extras((one,), upscaler_1="Lanczos", upscaling_resize=2), inputs, RESAMPLERS, watch, frozenset())
+    made = watch.pictures[0].image
+    assert made.pixels.shape == (20, 40, channels) and len(np.unique(made.pixels)) > 600
+    perform(Extras((one,)), inputs, RESAMPLERS, watch, frozenset())
+    np.testing.assert_array_equal(watch.pictures[1].image.pixels, values)
+
+
+def test_an_upscaler_of_eight_bits_can_be_mixed_in(inputs, watch):
+    values, one = deep_source(inputs)
+    extras = Extras((one,), upscaler_1="Lanczos", upscaler_2="Nearest", upscaling_resize=1,
+                    extras_upscaler_2_visibility=0.5)
+    perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    assert np.abs(watch.pictures[0].image.pixels.astype(int) - values).max() <= 128

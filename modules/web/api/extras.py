@@ -90,7 +90,7 @@ def _submit(app: Any, body: models.ExtrasRequest, files: Sequence[models.FileDat
     for file in files:
         try:
             data = decoded(file.data, settings)
-            sources.append(Source(inputs.put(data).id, file.name, read_image_info(data).infotext))
+            sources.append(Source(inputs.keep(data).id, file.name, read_image_info(data).infotext))
         except InvalidRequest as error:
             if len(files) == 1:
                 raise
