@@ -15,6 +15,7 @@ from modules.app.forms import FormStore
 from modules.app.gallery import Gallery
 from modules.app.jobs import JobStore
 from modules.app.messages import Engine, EngineStatus, Unload
+from modules.app.networks import Networks
 from modules.app.queue import JobQueue
 from modules.app.settings import SettingsStore
 from modules.app.styles import StyleBook
@@ -47,6 +48,7 @@ class App:
     settings: SettingsStore
     queue: JobQueue
     gallery: Gallery
+    networks: Networks
     forms: FormStore
     styles: StyleBook
     host: Host
@@ -62,6 +64,7 @@ class App:
         """Stop everything. A running job stays in the queue and runs again at the next start."""
         self.queue.close()
         self.gallery.close()
+        self.networks.close()
         self.forms.close()
         self.host.close()
 
@@ -228,5 +231,7 @@ def assemble(library: Library, settings: SettingsStore, host: Host, engine: Engi
         JobStore(data / "darkroom.sqlite3"), engine, lambda: settings.get().queue_keep_finished,
         lambda image, job: gallery.add(image, job.parent or job.id),
     )
+    networks = Networks(data / "networks.sqlite3", places)
     forms = FormStore(data / "forms.sqlite3")
-    return App(places, library, settings, queue, gallery, forms, StyleBook(places.styles), host, engine, flags)
+    return App(places, library, settings, queue, gallery, networks, forms, StyleBook(places.styles), host, engine,
+               flags)

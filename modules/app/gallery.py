@@ -16,6 +16,7 @@ from modules.app.database import Database
 from modules.core.errors import DarkroomError, NotFound
 from modules.core.result import SavedImage
 from modules.library.images import ImageInfo
+from modules.library.network_files import is_text
 
 logger = logging.getLogger(__name__)
 
@@ -186,15 +187,6 @@ def pictures_below(roots: Sequence[Path]) -> Iterator[tuple[str, os.stat_result]
                         yield entry.path, entry.stat()
         except OSError:
             continue
-
-
-def is_text(path: str) -> bool:
-    """Return whether ``path`` can be stored; names that are not in the file system's encoding cannot."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def kind_of(path: str) -> str:

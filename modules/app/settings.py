@@ -59,8 +59,7 @@ class SettingsStore:
         All or nothing. Raises ``InvalidRequest`` for an unknown name or a bad value, ``NotFound`` for a model that
         is not there, ``Forbidden`` where settings are frozen or, ``by_api``, where one is restricted, ``DiskFull``.
         """
-        if self._frozen:
-            raise Forbidden("Settings are frozen.", "Start the program without --freeze-settings to change them.")
+        self.check_writable()
         if by_api:
             self._refuse_restricted(values)
         with self._lock:
@@ -72,6 +71,11 @@ class SettingsStore:
         for listener in listeners:
             listener(settings)
         return settings
+
+    def check_writable(self) -> None:
+        """Raise ``Forbidden`` where settings are frozen; whatever else is kept on disk for all users asks, too."""
+        if self._frozen:
+            raise Forbidden("Settings are frozen.", "Start the program without --freeze-settings to change them.")
 
     def for_request(self, overrides: Mapping[str, Any]) -> Settings:
         """Return the settings with ``overrides`` for one request applied; see ``override_warnings`` for the others.

@@ -45,7 +45,7 @@ MAX_NUMBER = 1e300
 SAVING, MODEL, SAMPLING, VAE = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE"
 SDXL = "Stable Diffusion XL"
 IMG2IMG = "img2img"
-INFOTEXT, PREVIEW, PAGE = "Infotext", "Live previews", "User interface"
+INFOTEXT, PREVIEW, PAGE, NETWORKS = "Infotext", "Live previews", "User interface", "Extra networks"
 QUEUE, API, COMPATIBILITY = "Queue", "API", "Compatibility"
 OPTIMIZATIONS = "Optimizations"
 
@@ -218,6 +218,11 @@ class Settings:
                                                step=1, help="In sampling steps.")
     show_progress_type: str = setting("TAESD", "Live preview method", PREVIEW, choices=("Approx cheap", "TAESD"),
                                       help="TAESD is used where its file is in models/VAE-approx.")
+
+    # Extra networks
+    extra_networks_default_multiplier: float = setting(
+        1.0, "Default multiplier for extra networks", NETWORKS, minimum=0.0, maximum=2.0, step=0.01,
+        help="The weight of a tag that a card inserts, where the network prefers none.")
 
     # User interface
     hide_samplers: tuple[str, ...] = setting((), "Hide samplers in user interface", PAGE, choices="samplers")

@@ -179,13 +179,13 @@ class Library:
         found = _listed(self.folders.checkpoints, SUFFIXES[CHECKPOINT], with_folders=True)
         listed = {path for _, path in found}
         found = [(path.name, path) for path in self.folders.checkpoint_files if path not in listed] + found
-        return self._described(CHECKPOINT, ((name, path) for name, path in found if not _is_vae_name(name)))
+        return self._described(CHECKPOINT, ((name, path) for name, path in found if not is_vae_name(name)))
 
     def vaes(self) -> tuple[ModelFile, ...]:
         """Return VAE files, also those named ``*.vae.*`` in the folders of checkpoints."""
         beside = _listed(self.folders.checkpoints, SUFFIXES[VAE])
         found = _listed(self.folders.vae, SUFFIXES[VAE])
-        return self._described(VAE, (*found, *((name, path) for name, path in beside if _is_vae_name(name))))
+        return self._described(VAE, (*found, *((name, path) for name, path in beside if is_vae_name(name))))
 
     def files(self, kind: str) -> tuple[ModelFile, ...]:
         """Return the files of ``kind`` (``lora``, ``embedding`` ...), sorted by name."""
@@ -241,7 +241,8 @@ class Library:
         return ModelFile(str(path), name, title, kind, size, mtime, sha256)
 
 
-def _is_vae_name(name: str) -> bool:
+def is_vae_name(name: str) -> bool:
+    """Return whether a file among checkpoints is a VAE by its name: ``*.vae.*``."""
     return re.search(r"\.vae\.\w+$", name) is not None
 
 

@@ -25,6 +25,11 @@ def build_top(controls: Controls, tab: str) -> None:
             _actions(controls, tab)
 
 
+def build_networks(tab: str) -> None:
+    """Lay out the place of the networks browser; while it is open it stands in for what follows in its column."""
+    markup(f'<darkroom-networks tab="{tab}"></darkroom-networks>', elem_id=f"{tab}_extra_tabs")
+
+
 def build_sampler(controls: Controls, tab: str) -> None:
     """Lay out sampler, schedule and steps."""
     with gr.Row(elem_id=f"sampler_selection_{tab}"):

@@ -25,6 +25,7 @@ history.replaceState(null, "", page); }}}}</script>""" if theme else ""
     return (f'{preset}<meta name="theme-color" content="#121010"><link rel="icon" href="{ICON}">'
             f'<link rel="stylesheet" href="{base}/page.css"><link rel="stylesheet" href="{base}/editor.css">'
             f'<link rel="stylesheet" href="{base}/extras.css">'
+            f'<link rel="stylesheet" href="{base}/networks.css">'
             f'<script type="module" src="{base}/page.js"></script>{"".join(map(_module, scripts))}')
 
 

@@ -103,6 +103,7 @@ def build(app: Any) -> Controls:
     layout.build_top(controls, TAB)
     with gr.Row(elem_id="img2img_body", equal_height=False):
         with gr.Column(elem_id="img2img_settings", min_width=320):
+            layout.build_networks(TAB)
             _pictures(controls)
             _settings(controls)
             _outpainting(controls)

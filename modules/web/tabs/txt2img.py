@@ -53,6 +53,7 @@ def build(app: Any) -> Controls:
     layout.build_top(controls, TAB)
     with gr.Row(elem_id="txt2img_body", equal_height=False):
         with gr.Column(elem_id="txt2img_settings", min_width=320):
+            layout.build_networks(TAB)
             _settings(controls)
             controls.places["hires"] = hires.build(controls)
             layout.build_more(controls, TAB, app)
