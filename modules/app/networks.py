@@ -35,7 +35,8 @@ CREATE TABLE networks (
     weight REAL NOT NULL, cover TEXT NOT NULL, thumbnail TEXT NOT NULL, words TEXT NOT NULL, UNIQUE (kind, path));
 CREATE INDEX networks_name ON networks (kind, name COLLATE NOCASE, id);
 CREATE INDEX networks_file ON networks (kind, file COLLATE NOCASE, id);
-CREATE INDEX networks_modified ON networks (kind, modified, id)
+CREATE INDEX networks_modified ON networks (kind, modified, id);
+CREATE INDEX networks_folder ON networks (kind, folder, family)
 """,)
 _WORDS = (
     "CREATE VIRTUAL TABLE word_index USING fts5 (words, content='networks', content_rowid='id', tokenize='trigram')",
@@ -142,17 +143,17 @@ class Networks:
         """Return the networks that ``query`` asks for, in its order; raises ``InvalidRequest`` for an unknown one."""
         if query.sort not in SORTS:
             raise InvalidRequest(f"Networks are sorted by {', '.join(SORTS)}.")
-        where, values = self._matching(query)
+        source, values = self._matching(query)
         direction = "DESC" if query.descending else "ASC"
         rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM networks n WHERE {where} "
+            f"SELECT {_COLUMNS} FROM {source} "
             f"ORDER BY n.{SORTS[query.sort]} {direction}, n.id {direction} LIMIT ? OFFSET ?", (*values, limit, offset))
         return [Network(*row) for row in rows]
 
     def count(self, query: Query) -> int:
         """Return how many networks ``search`` would find."""
-        where, values = self._matching(query)
-        return int(self._database.read(f"SELECT COUNT(*) FROM networks n WHERE {where}", values)[0][0])
+        source, values = self._matching(query)
+        return int(self._database.read(f"SELECT COUNT(*) FROM {source}", values)[0][0])
 
     def folders(self, kind: str) -> dict[str, int]:
         """Return the folders that hold networks of ``kind``, with how many lie directly in each."""
@@ -300,9 +301,12 @@ class Networks:
         if indexed:
             phrases = " AND ".join('"{}"'.format(word.replace('"', '""')) for word in indexed)
             conditions.append(("n.id IN (SELECT rowid FROM word_index WHERE word_index MATCH ?)", (phrases,)))
-        conditions += [("instr(n.words, ?)", (word,)) for word in words if word not in indexed]
+        others = [word for word in words if word not in indexed]
+        conditions += [("instr(n.words, ?)", (word,)) for word in others]
+        # Where texts have to be looked at, reading the table in its own order is four times as fast.
+        source = "networks n NOT INDEXED" if others else "networks n"
         given = tuple(value for _, values in conditions for value in values)
-        return " AND ".join(text for text, _ in conditions), given
+        return f"{source} WHERE {' AND '.join(text for text, _ in conditions)}", given
 
 
 def describe(found: NetworkFile) -> Details:

@@ -111,7 +111,8 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
 def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
     """Write ``path`` so that it is always the old or the new content; raises ``DiskFull``.
 
-    What is not ``durable`` may be lost in a power cut. The new file may be read by whoever may read the old one: folders of models are often shared.
+    What is not ``durable`` may be lost in a power cut. The new file may be read by whoever may read the old one:
+    folders of models are often shared.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:

@@ -27,8 +27,9 @@ MAX_COVER_SIDE = 1024
 SHOWN_TAGS = 40
 TAGS = "ss_tag_frequency"
 FACTS: Mapping[str, str] = {
-    "ss_sd_model_name": "Trained on", "ss_resolution": "Resolution", "ss_network_dim": "Rank", "ss_network_alpha": "Alpha",
-    "ss_clip_skip": "Clip skip", "modelspec.author": "Author", "modelspec.license": "License",
+    "ss_sd_model_name": "Trained on", "ss_resolution": "Resolution", "ss_network_dim": "Rank",
+    "ss_network_alpha": "Alpha", "ss_clip_skip": "Clip skip", "modelspec.author": "Author",
+    "modelspec.license": "License",
 }
 
 

@@ -6,6 +6,7 @@ import "./editor.js";
 import "./extensions.js";
 import "./extras.js";
 import "./gallery.js";
+import "./networks.js";
 import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
 import "./queue.js";
@@ -22,7 +23,7 @@ window.darkroom = {
   generate,
   submitted,
   count,
-  refresh: () => { session.panel?.fail(null); session.panel?.refresh(); },
+  refresh: () => { session.panel?.fail(null); session.panel?.refresh(); otherModel(); },
   infotext: () => session.panel?.current()?.infotext || "",
   shown,
   pasted,
@@ -50,6 +51,11 @@ function answered(answer) {
   if (answer.message) complain(answer);
   if (answer.saved) toast(answer.saved.length ? `Saved: ${answer.saved.join(", ")}.` : "Nothing was changed.", "", "note");
   session.panel?.refresh();
+  otherModel();
+}
+
+function otherModel() {
+  document.dispatchEvent(new CustomEvent("darkroom:model"));
 }
 
 function press(id) {
@@ -64,7 +70,7 @@ document.addEventListener("keydown", (event) => {
   const enter = event.key === "Enter";
   if (enter && (event.ctrlKey || event.metaKey) && press(`${openGenerator()}_generate`)) event.preventDefault();
   else if (enter && event.altKey) { event.preventDefault(); skip(); }
-  else if (event.key === "Escape" && !viewing() && document.body.classList.contains("generating") && !openList()) interrupt();
+  else if (event.key === "Escape" && !viewing() && !document.querySelector("dialog[open]") && document.body.classList.contains("generating") && !openList()) interrupt();
 }, true);
 
 // Escape closes an open list of choices first, as everywhere.
