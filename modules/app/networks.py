@@ -297,14 +297,13 @@ class Networks:
         if query.family:
             conditions.append(("n.family IN ('', ?)", (query.family,)))
         words = _searched(query.text)
-        indexed = [word for word in words if self._trigrams and len(word) >= TRIGRAM]
-        if indexed:
-            phrases = " AND ".join('"{}"'.format(word.replace('"', '""')) for word in indexed)
+        source = "networks n"
+        if words and self._trigrams and min(map(len, words)) >= TRIGRAM:
+            phrases = " AND ".join('"{}"'.format(word.replace('"', '""')) for word in words)
             conditions.append(("n.id IN (SELECT rowid FROM word_index WHERE word_index MATCH ?)", (phrases,)))
-        others = [word for word in words if word not in indexed]
-        conditions += [("instr(n.words, ?)", (word,)) for word in others]
-        # Where texts have to be looked at, reading the table in its own order is four times as fast.
-        source = "networks n NOT INDEXED" if others else "networks n"
+        elif words:
+            conditions += [("instr(n.words, ?)", (word,)) for word in words]
+            source += " NOT INDEXED"  # reading every text is four times as fast in the table's own order
         given = tuple(value for _, values in conditions for value in values)
         return f"{source} WHERE {' AND '.join(text for text, _ in conditions)}", given
 

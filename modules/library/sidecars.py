@@ -172,9 +172,9 @@ def _civitai(info: Mapping[str, Any]) -> Sidecar:
 
 
 def plain(text: str) -> str:
-    """Return the text of a piece of HTML; Civitai's descriptions are that."""
+    """Return the text of a piece of HTML, as it can be stored; Civitai's descriptions are that."""
     broken = re.sub(r"<(?:br|/p|/li|/h\d)[^<>]*>", "\n", text, flags=re.IGNORECASE)
-    return re.sub(r"\n{3,}", "\n\n", html.unescape(re.sub(r"<[^<>]*>", "", broken))).strip()
+    return _text(re.sub(r"\n{3,}", "\n\n", html.unescape(re.sub(r"</?[a-zA-Z!][^<>]*>", "", broken))).strip())
 
 
 def _text(value: Any) -> str:

@@ -37,10 +37,10 @@ function built(details) {
         <div><h2 id="network_title"></h2><p class="network-file"></p><p class="network-problem" role="alert" hidden></p>
           <button type="button" class="button" data-do="cover">Use the shown picture as cover</button></div></div>
       <label>Description <textarea name="description" rows="3"></textarea></label>
-      ${prompted ? `<div class="network-row"><label class="wide">Activation text <input name="activation" placeholder="Goes into the prompt with the tag"></label>
+      ${prompted ? `<div class="network-row"><label class="wide">Activation text <textarea name="activation" rows="2" placeholder="Goes into the prompt with the tag"></textarea></label>
         <label>Preferred weight <input name="weight" type="number" step="0.05" min="-100" max="100"></label></div>
       <div class="network-tags" hidden><span class="network-label">Words it was trained with</span><div></div></div>
-      <label>Negative text <input name="negative" placeholder="Goes into the negative prompt"></label>` : ""}
+      <label>Negative text <textarea name="negative" rows="1" placeholder="Goes into the negative prompt"></textarea></label>` : ""}
       <label>Notes <textarea name="notes" rows="2"></textarea></label>
       <label>Base version <select name="version"></select></label>
       <dl class="items"></dl>
@@ -65,7 +65,7 @@ function fill(dialog, details) {
   const version = field(dialog, "version");
   for (const [value, label] of Object.entries({ ...VERSIONS, [details.own.version]: details.own.version || VERSIONS[""] })) version.append(new Option(value || !details.found.version ? label : `${label}: ${details.found.version}`, value));
   for (const input of dialog.querySelectorAll("[name]")) {
-    input.value = details.own[input.name] || (input.name === "weight" ? "" : "");
+    input.value = details.own[input.name] || "";
     if (details.found[input.name] && input.name !== "version") input.placeholder = details.found[input.name];
   }
   showCover(dialog, details.thumbnail);
@@ -121,13 +121,18 @@ function markTags(dialog) {
 // Sends what differs from what is written there, so that another's change of another field stays.
 async function save(dialog, details, changed) {
   const values = [...dialog.querySelectorAll("[name]")].map((input) => [input.name, input.name === "weight" ? Number(input.value) || 0 : input.value]);
-  const changes = Object.fromEntries(values.filter(([name, value]) => value !== (details.own[name] || (name === "weight" ? 0 : ""))));
+  const changes = Object.fromEntries(values.filter(([name, value]) => value !== unbroken(details.own[name])));
   if (!Object.keys(changes).length) return true;
   const answer = await attempt(() => call(`networks/${details.id}`, changes));
   if (!answer) return false;
   changed(answer);
   toast(`Saved: ${details.name}.`, "", "note");
   return true;
+}
+
+// A text box has one kind of line end.
+function unbroken(value) {
+  return typeof value === "string" ? value.replaceAll(/\r\n?/g, "\n") : value;
 }
 
 async function setCover(dialog, details, changed) {

@@ -40,7 +40,8 @@ function without(network, prompt, name) {
 
 // A piece of a list goes with the comma before it, the first with the one behind it.
 function cut(prompt, piece, flags) {
-  return prompt.replace(new RegExp(`\\s*,\\s*${piece}`, `g${flags}`), "").replace(new RegExp(`\\s*${piece}\\s*,?`, `g${flags}`), "").trimStart();
+  const forms = [`\\s*,\\s*${piece}`, `^\\s*${piece}\\s*,?`, `\\s*${piece}`];
+  return forms.reduce((rest, form) => rest.replace(new RegExp(form, `g${flags}`), ""), prompt).trimStart();
 }
 
 function joined(prompt, piece, separator) {
