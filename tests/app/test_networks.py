@@ -109,8 +109,8 @@ def test_it_is_searched_by_parts_of_words_of_every_text(networks, lora):
     assert names(networks, "style other") == [] and networks.count(Query("lora", "style")) == 1
 
 
-@pytest.mark.parametrize("text", ['"', '"""', "NOT x", "a OR b", "(x:1.2)", "words:abc", "---", "\\\\\\", "%%%", "'; --",
-                                  "a\0b", "\0\0\0", "\ud83d\ud83d\ud83d", "x" * 100_000, "* ** ***"])
+@pytest.mark.parametrize("text", ['"', '"""', "NOT x", "a OR b", "(x:1.2)", "words:abc", "---", "\\\\\\", "%%%",
+                                  "'; --", "a\0b", "\0\0\0", "\ud83d\ud83d\ud83d", "x" * 100_000, "* ** ***"])
 def test_any_text_can_be_searched_for_with_and_without_the_index(networks, lora, monkeypatch, text):
     put(lora, "a")
     networks.rescan(wait=True)
@@ -174,7 +174,7 @@ BROKEN = [b"", b"x", b"\xff" * 8 + b"{", b"\x02\0\0\0\0\0\0\0{}", b"\x05\0\0\0\0
 
 
 def test_metadata_that_is_no_proper_text_is_no_obstacle(networks, lora):
-    put(lora, "a", metadata={"modelspec.title": "\ud83d\0", "modelspec.description": "half \ud83d", "ss_tag_frequency": "["})
+    put(lora, "a", metadata={"modelspec.title": "\ud83d\0", "modelspec.description": "half \ud83d"})
     networks.rescan(wait=True)
     assert networks.search(Query("lora", "half"))[0].description == "half ?"
 

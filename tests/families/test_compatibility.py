@@ -16,7 +16,8 @@ def lora(name, *shape):
 
 
 @pytest.mark.parametrize("text, family", [
-    ("sd_v1", "sd15"), ("SD 1.5", "sd15"), ("SD 1.5 LCM", "sd15"), ("SD1", "sd15"), ("stable-diffusion-v1/lora", "sd15"),
+    ("sd_v1", "sd15"), ("SD 1.5", "sd15"), ("SD 1.5 LCM", "sd15"), ("SD1", "sd15"),
+    ("stable-diffusion-v1/lora", "sd15"),
     ("sd_v2_v", "sd2"), ("SD 2.1 768", "sd2"), ("stable-diffusion-v2-768-v/lora", "sd2"), ("SD2", "sd2"),
     ("sdxl_base_v1-0", "sdxl"), ("SDXL", "sdxl"), ("SDXL Turbo", "sdxl"), ("Pony", "sdxl"), ("Illustrious", "sdxl"),
     ("stable-diffusion-xl-v1-base/lora", "sdxl"), ("SD 3.5 Large", "sd3"), ("stable-diffusion-3-medium", "sd3"),
@@ -31,7 +32,7 @@ def test_names_of_models_are_understood(text, family):
     (lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight", 4, 768), "sd15"),
     (lora("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_v.hada_w1_b", 4, 1024), "sd2"),
     (lora("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight", 4, 2048), "sdxl"),
-    (lora("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight", 4, 768), "sd15"),
+    (lora("down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight", 4, 768), "sd15"),
     (lora("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", 4, 768), "sd15"),
     (lora("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", 4, 1024), "sd2"),
     (lora("lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", 4, 1280), "sdxl"),
