@@ -262,7 +262,14 @@ class Networks:
                 continue
             seen.add(key)
             if known.get(key) != found.stamp:
-                yield found, self._read(found)
+                yield found, self._described(found)
+
+    def _described(self, found: NetworkFile) -> Details:
+        try:
+            return self._read(found)
+        except Exception:  # noqa: BLE001 - one odd file must not hide all others
+            logger.exception("%s is listed by its name alone.", found.path)
+            return Details(words=_folded(found.name))
 
     def _files(self, kind: str) -> Iterator[NetworkFile]:
         single = self._folders.checkpoint_files if kind == CHECKPOINT else ()
@@ -285,7 +292,7 @@ class Networks:
     def _indexed(self, before: NetworkFile) -> Network:
         found = network_file(before.kind, before.name, before.path) or before
         with self._database.write() as connection:
-            network_id = _store(connection, found, self._read(found))
+            network_id = _store(connection, found, self._described(found))
         self.revision += 1
         return self.get(network_id)
 

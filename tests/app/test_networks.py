@@ -170,6 +170,16 @@ def test_a_checkpoint_is_recognised_and_found_by_its_title(networks, places):
     assert networks.family("bad.safetensors") == "" and networks.family("none") is None
 
 
+def test_a_file_that_breaks_its_reader_hides_no_other(tmp_path, places, lora):
+    def read(found):
+        return describe(found) if found.stem == "good" else 1 // 0
+    put(lora, "bad"), put(lora, "good")
+    networks = Networks(tmp_path / "n.sqlite3", places, read)
+    networks.rescan(wait=True)
+    assert names(networks) == ["bad", "good"] and names(networks, "bad") == ["bad"]
+    networks.close()
+
+
 BROKEN = [b"", b"x", b"\xff" * 8 + b"{", b"\x02\0\0\0\0\0\0\0{}", b"\x05\0\0\0\0\0\0\0{bad}", b"<!doctype html>"]
 
 
