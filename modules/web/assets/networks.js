@@ -43,6 +43,7 @@ class Networks extends HTMLElement {
     clearTimeout(this.timer);
     clearTimeout(this.watching);
     this.turn += 1;
+    this.loading = 0;
   }
 
   get tab() {
@@ -122,17 +123,22 @@ class Networks extends HTMLElement {
     this.part("count").textContent = "";
   }
 
-  // Answers cards from the server; null where something else was asked for meanwhile, or there is no answer.
+  // Answers cards from the server; nothing where another list was asked for meanwhile, or there is no answer.
   async ask(limit, offset) {
-    const turn = ++this.turn;
+    const turn = this.turn;
+    this.loading = turn;
     const { kind, text, folder } = this.look;
     const query = new URLSearchParams({ kind, text, folder, limit, offset, ...choices() });
     const answer = await attempt(() => call(`networks?${query}`));
-    return turn === this.turn && answer;
+    if (turn !== this.turn) return null;
+    this.loading = 0;
+    return answer;
   }
 
   // Shows the cards from the first on; as many as there were with `keep`, which leaves the place in the list.
   async show(keep = false) {
+    if (keep && this.cards.length > MOST) return; // far down the list, it stays as it was
+    this.turn += 1;
     const answer = await this.ask(keep ? Math.min(MOST, Math.max(PAGE, this.cards.length)) : PAGE, 0);
     if (!answer) return;
     const scroll = this.part("scroll");
@@ -146,13 +152,18 @@ class Networks extends HTMLElement {
     if (focused) this.querySelector(`.card[data-id="${focused}"] .card-main`)?.focus();
     this.tell(answer);
     this.mark();
+    this.watchEnd();
+  }
+
+  // An end that stays in sight says so but once.
+  watchEnd() {
+    this.observer.unobserve(this.part("end"));
+    this.observer.observe(this.part("end"));
   }
 
   async more() {
     if (this.loading || !this.cards.length || this.cards.length >= this.count) return;
-    this.loading = true;
     const answer = await this.ask(PAGE, this.cards.length);
-    this.loading = false;
     if (!answer) return;
     const known = new Set(this.cards.map((one) => one.id));
     const fresh = answer.networks.filter((one) => !known.has(one.id));
@@ -160,22 +171,26 @@ class Networks extends HTMLElement {
     this.part("grid").append(...fresh.map((one) => this.card(one)));
     if (!answer.networks.length) this.count = this.cards.length;
     this.mark();
+    this.watchEnd();
   }
 
   tell(answer) {
     this.count = answer.count;
-    this.scanning = answer.scanning;
-    const found = `${answer.count.toLocaleString()} ${answer.count === 1 ? "network" : "networks"}`;
-    this.part("count").textContent = answer.scanning ? `${found} · looking through the folders …` : found;
+    this.tellCount(answer.scanning);
     this.part("other").hidden = !answer.family;
     this.showFolders(answer.folders);
     if (!this.cards.length) this.part("grid").replaceChildren(this.nothing());
     if (answer.scanning) this.watch();
   }
 
+  tellCount(scanning) {
+    this.scanning = scanning;
+    const found = `${this.count.toLocaleString()} ${this.count === 1 ? "network" : "networks"}`;
+    this.part("count").textContent = scanning ? `${found} · looking through the folders …` : found;
+  }
+
   nothing() {
-    const hint = element("p", "hint", this.look.text || this.look.folder ? "Nothing matches." : this.scanning ? "Looking through the folders …" : `No ${KINDS[this.look.kind]} yet. Files put into the folder appear here.`);
-    return hint;
+    return element("p", "hint", this.look.text || this.look.folder ? "Nothing matches." : this.scanning ? "Looking through the folders …" : `No ${KINDS[this.look.kind]} yet. Files put into the folder appear here.`);
   }
 
   async refresh() {
@@ -189,7 +204,8 @@ class Networks extends HTMLElement {
     this.watching = setTimeout(async () => {
       const state = await call("networks/state").catch(() => null);
       if (!state || !this.isConnected || !this.look.kind) return;
-      if (state.revision !== this.revision || this.scanning !== state.scanning) await this.show(true);
+      if (state.revision !== this.revision) await this.show(true);
+      this.tellCount(state.scanning);
       if (state.scanning) this.watch();
     }, PAUSE);
   }
