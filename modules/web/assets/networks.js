@@ -179,7 +179,6 @@ class Networks extends HTMLElement {
     this.tellCount(answer.scanning);
     this.part("other").hidden = !answer.family;
     this.showFolders(answer.folders);
-    if (!this.cards.length) this.part("grid").replaceChildren(this.nothing());
     if (answer.scanning) this.watch();
   }
 
@@ -187,6 +186,7 @@ class Networks extends HTMLElement {
     this.scanning = scanning;
     const found = `${this.count.toLocaleString()} ${this.count === 1 ? "network" : "networks"}`;
     this.part("count").textContent = scanning ? `${found} · looking through the folders …` : found;
+    if (!this.cards.length) this.part("grid").replaceChildren(this.nothing());
   }
 
   nothing() {
