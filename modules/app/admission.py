@@ -92,6 +92,7 @@ def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
     Raises ``InvalidRequest``, ``NotFound`` for a picture that is gone; where nothing remains, what the first lacks.
     """
     inputs, good, problems = Inputs(desk.folders.inputs), [], []
+    desk.host.active(extras)
     extras = check_extras(dataclasses.replace(extras, upscaler_1=pixel_upscaler(extras.upscaler_1, desk),
                                               upscaler_2=pixel_upscaler(extras.upscaler_2, desk)))
     for source in extras.sources:

@@ -36,10 +36,11 @@ Perform = Callable[[Task, Tools, Watch, frozenset[int]], Outcome]
 
 
 def _extras(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
-    from modules.upscaling.extras import perform
+    from modules.upscaling.extras import Bench, perform
 
     asked = codec.decode(extras.Extras, task.values)
-    return perform(asked, Inputs(tools.library.folders.inputs), tools.upscalers, watch, done)
+    bench = Bench(Inputs(tools.library.folders.inputs), tools.upscalers, tools.host.active(asked))
+    return perform(asked, bench, watch, done)
 
 
 # Each imports its room, and torch with it, when it is called: the page's process reads this file, too.

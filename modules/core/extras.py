@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from modules.core.errors import InvalidRequest
 from modules.core.request import INPUT_ID, MAX_PICTURES
@@ -31,7 +33,8 @@ class Extras:
 
     ``resize_mode`` 0 makes each ``upscaling_resize`` times as large; 1 makes it cover ``upscaling_resize_w`` by
     ``upscaling_resize_h`` pixels, of which ``upscaling_crop`` keeps the middle. ``upscaler_2`` is mixed in by its
-    visibility. The upscaler ``None`` leaves a picture as it is.
+    visibility. The upscaler ``None`` leaves a picture as it is. ``plugins`` maps a plugin's id to the values of its
+    ``Params``.
     """
 
     sources: tuple[Source, ...] = ()
@@ -43,6 +46,7 @@ class Extras:
     upscaler_1: str = NO_UPSCALER
     upscaler_2: str = NO_UPSCALER
     extras_upscaler_2_visibility: float = 0.0
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def mixes(self) -> bool:

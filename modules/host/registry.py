@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modules.core.errors import InvalidRequest
+from modules.core.extras import Extras
 from modules.core.request import Request
 from modules.host.discover import Found
 from modules.plugin import Asked, PageTab, Plugin, Route, Upscaler, Variant
@@ -29,7 +30,7 @@ class Host:
 
     found: tuple[Found, ...]
 
-    def active(self, request: Request) -> tuple[Active, ...]:
+    def active(self, request: Request | Extras) -> tuple[Active, ...]:
         """Return the loaded plugins with the parameters ``request`` gives them.
 
         Raises ``InvalidRequest`` for a plugin that is not there and for bad values.

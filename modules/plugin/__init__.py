@@ -124,7 +124,7 @@ class Plugin:
         return ()
 
     def upscalers(self) -> Sequence[Upscaler]:
-        """Return upscalers of pixels that hires fix offers under their names."""
+        """Return upscalers of pixels, which hires fix, img2img and the Extras tab offer under their names."""
         return ()
 
     def samplers(self) -> Sequence[Sampler]:
@@ -168,6 +168,13 @@ class Plugin:
 
     def on_result(self, plan: Plan, params: Any) -> None:
         """All pictures of the request are saved."""
+
+    def postprocess(self, image: Image, params: Any) -> Sequence[Image] | None:
+        """Return what an enlarged picture of the Extras tab becomes, in 8 bits: one picture or several.
+
+        Parameters are asked for in that tab where ``panels`` names ``extras``.
+        """
+        return None
 
     def on_close(self) -> None:
         """The process is about to end, or the plugin to be disabled."""

@@ -98,6 +98,18 @@ def depth(active: Sequence[Active], image: Any) -> Any:
     return None
 
 
+def postprocess(active: Sequence[Active], image: Any) -> tuple[Any, ...] | None:
+    """Return what an enlarged picture becomes, one plugin after the other; None where all leave it as it is."""
+    images, changed = (image,), False
+    for item in active:
+        with named(item.plugin, "postprocess"):
+            made = [item.plugin.postprocess(one, item.params) for one in images]
+        changed = changed or any(one is not None for one in made)
+        images = tuple(part for one, before in zip(made, images, strict=True)
+                       for part in ([before] if one is None else one))
+    return images if changed else None
+
+
 def patches(active: Sequence[Active], plan: Plan, segment: Segment, tags: Sequence[Tag]) -> tuple[Any, ...]:
     """Collect patches for a segment; each plugin gets the tags that it declares."""
     found: list[Any] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,27 @@ from modules.core.result import FinishedPicture, Outcome, Watch
 from modules.imaging.resize import Upscaler
 from modules.library import infotext
 from modules.library.inputs import Inputs
+from modules.plugin import Plugin, hooks
+from modules.plugin.hooks import Active
 from modules.upscaling.pixels import Picture, as_deep_as, opened, opened_file, saved, shown
 from modules.upscaling.rows import resized
 from modules.upscaling.upscaler import Advance, NetworkUpscaler
 
 
-def perform(extras: Extras, inputs: Inputs, upscalers: Mapping[str, Upscaler], watch: Watch,
-            done: frozenset[int]) -> Outcome:
+@dataclass(frozen=True)
+class Bench:
+    """What a job works with: stored pictures, upscalers by name, plugins with their parameters."""
+
+    inputs: Inputs
+    upscalers: Mapping[str, Upscaler]
+    active: Sequence[Active] = ()
+
+
+def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) -> Outcome:
     """Enlarge the pictures of ``extras`` but those whose index is in ``done``.
+
+    Of several pictures that plugins make of one the last has the index of the source, and so says that it is done; the
+    others have that and once, twice ... the number of sources more.
 
     One that cannot be read or does not fit into memory is left out with a warning; where there is only one, what is
     wrong with it is raised, and so is what is wrong with an upscaler.
@@ -34,7 +48,10 @@ def perform(extras: Extras, inputs: Inputs, upscalers: Mapping[str, Upscaler], w
             return Outcome(False, tuple(problems))
         watch.batch(index, 1)
         try:
-            watch.picture(_finished(index, source, extras, enlarge(extras, inputs, source, upscalers, watch)))
+            parts = _postprocessed(bench, enlarge(extras, bench, source, watch))
+            for number, part in enumerate(parts, 1):
+                own = index if number == len(parts) else index + number * len(extras.sources)
+                watch.picture(_finished(own, source, extras, bench, part))
         except Skipped:
             continue
         except (Interrupted, InvalidModel):
@@ -46,10 +63,10 @@ def perform(extras: Extras, inputs: Inputs, upscalers: Mapping[str, Upscaler], w
     return Outcome(True, tuple(problems))
 
 
-def enlarge(extras: Extras, inputs: Inputs, source: Source, upscalers: Mapping[str, Upscaler],
-            watch: Watch) -> Picture:
+def enlarge(extras: Extras, bench: Bench, source: Source, watch: Watch) -> Picture:
     """Return one picture as ``extras`` wants it."""
-    picture = opened_file(inputs.path(source.image), inputs.open(source.image))
+    upscalers = bench.upscalers
+    picture = opened_file(bench.inputs.path(source.image), bench.inputs.open(source.image))
     if extras.upscaler_1 == NO_UPSCALER:
         return picture
     size = target_size(extras, *picture.size)
@@ -102,7 +119,15 @@ def _told(watch: Watch, part: int, parts: int) -> Callable[[int, int], None]:
     return advance
 
 
-def _finished(index: int, source: Source, extras: Extras, picture: Picture) -> FinishedPicture:
-    text = extended(source.infotext, entries(extras))
+def _postprocessed(bench: Bench, picture: Picture) -> list[Picture]:
+    """Return what plugins make of an enlarged picture; one of 16 bits stays so where they leave it alone."""
+    if not any(type(item.plugin).postprocess is not Plugin.postprocess for item in bench.active):
+        return [picture]
+    made = hooks.postprocess(bench.active, shown(picture))
+    return [picture] if made is None else [opened(one) for one in made]
+
+
+def _finished(index: int, source: Source, extras: Extras, bench: Bench, picture: Picture) -> FinishedPicture:
+    text = extended(source.infotext, {**entries(extras), **hooks.infotext(bench.active)})
     return FinishedPicture(index, saved(picture), text.prompt, text.negative_prompt, 0, 0, ModelRef(""),
                            text.parameters, basename=Path(source.name).stem)

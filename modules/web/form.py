@@ -92,7 +92,7 @@ def read(form: Form, values: Mapping[str, Any], settings: Settings) -> Request:
     overrides = read_overrides(typed.get(OVERRIDES, ()))
     model = str(overrides.pop("model", ""))
     return Request(
-        **fields, plugins=_plugin_values(form, typed), model=model, settings=with_values(settings, overrides)
+        **fields, plugins=plugin_values(form, typed), model=model, settings=with_values(settings, overrides)
     )
 
 
@@ -237,7 +237,8 @@ def _valid_or_default(field: Field, value: Any) -> Any:
         return field.default
 
 
-def _plugin_values(form: Form, typed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def plugin_values(form: Form, typed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the values of plugins' fields in a form, by plugin and parameter."""
     found: dict[str, dict[str, Any]] = {}
     for field in form:
         plugin, separator, name = field.name.partition(PLUGIN_SEPARATOR)

@@ -80,6 +80,12 @@ def build_more(controls: Controls, tab: str, app: Any) -> None:
     with gated(controls, "refiner_enable", f"{tab}_enable"), gr.Row():
         controls.show("refiner", min_width=200)
         controls.show("refiner_switch_at", min_width=180)
+    build_plugins(controls, tab, app)
+    controls.show("override_settings", elem_classes=["override-settings"])
+
+
+def build_plugins(controls: Controls, tab: str, app: Any) -> None:
+    """Lay out a panel for each plugin with parameters in this tab."""
     with gr.Column(elem_id=f"{tab}_script_container"):
         for found in app.host.found:
             own = [field.name for field in controls.form if field.name.startswith(f"{found.id}{PLUGIN_SEPARATOR}")]
@@ -88,7 +94,6 @@ def build_more(controls: Controls, tab: str, app: Any) -> None:
             with gr.Accordion(found.plugin.name or found.id, open=False, elem_id=f"{tab}_{found.id}"):
                 for name in own:
                     controls.show(name)
-    controls.show("override_settings", elem_classes=["override-settings"])
 
 
 def build_results(tab: str) -> None:

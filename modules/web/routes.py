@@ -267,7 +267,8 @@ def source_id(job: Job, image: SavedImage) -> str:
     """Return the id of the stored picture that ``image`` was made from; raises ``NotFound`` where there is none."""
     if not isinstance(job.request, Task) or job.request.task != KIND:
         raise NotFound("This picture was not made from one in the tab Extras.")
-    return codec.decode(Extras, job.request.values).sources[image.index].image
+    sources = codec.decode(Extras, job.request.values).sources
+    return sources[image.index % len(sources)].image
 
 
 def gallery_view(row: Any) -> dict[str, Any]:

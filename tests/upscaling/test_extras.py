@@ -3,13 +3,16 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from modules.core.errors import InvalidModel, InvalidRequest, NotFound, OutOfMemory, Skipped
+from modules.core.errors import InvalidModel, InvalidRequest, NotFound, OutOfMemory, PluginFailed, Skipped
 from modules.core.extras import Extras, Source
 from modules.imaging.resize import RESAMPLERS
 from modules.library import infotext
 from modules.library.deep import DeepImage, png
 from modules.library.inputs import Inputs
-from modules.upscaling.extras import extended, perform
+from modules.plugin import Plugin
+from modules.plugin.hooks import Active
+from modules.plugin.params import NoParams
+from modules.upscaling.extras import Bench, extended, perform
 from tests.upscaling.small import compact, needs, picture, shelf_of
 
 INFOTEXT = ('a cat\nNegative prompt: a dog\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, '
@@ -66,7 +69,7 @@ def source(inputs, width=20, height=10, seed=0, **about):
 def test_a_picture_is_enlarged_and_its_infotext_carried_on(inputs, watch):
     one = source(inputs, name="holiday.v2.png", infotext=INFOTEXT)
     extras = Extras((one,), upscaler_1="Lanczos", upscaling_resize=2)
-    assert perform(extras, inputs, RESAMPLERS, watch, frozenset()).complete
+    assert perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset()).complete
     (made,) = watch.pictures
     expected = Image.fromarray(picture(20, 10)).resize((40, 20), Image.Resampling.LANCZOS)
     np.testing.assert_array_equal(np.asarray(made.image), np.asarray(expected))
@@ -84,7 +87,7 @@ def test_an_infotext_that_was_extended_before_has_the_last_word(inputs):
 def test_two_upscalers_are_mixed(inputs, watch):
     extras = Extras((source(inputs),), upscaler_1="Nearest", upscaler_2="Bicubic", upscaling_resize=3,
                     extras_upscaler_2_visibility=0.3)
-    perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset())
     first, second = (Image.fromarray(picture(20, 10)).resize((60, 30), kind)
                      for kind in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC))
     made = np.asarray(watch.pictures[0].image).astype(int)
@@ -96,7 +99,7 @@ def test_two_upscalers_are_mixed(inputs, watch):
 def test_to_a_size(inputs, watch, crop, size):
     extras = Extras((source(inputs),), upscaler_1="Lanczos", resize_mode=1, upscaling_resize_w=30,
                     upscaling_resize_h=30, upscaling_crop=crop)
-    perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset())
     whole = Image.fromarray(picture(20, 10)).resize((60, 30), Image.Resampling.LANCZOS)
     expected = whole.crop((15, 0, 45, 30)) if crop else whole
     np.testing.assert_array_equal(np.asarray(watch.pictures[0].image), np.asarray(expected))
@@ -104,7 +107,7 @@ def test_to_a_size(inputs, watch, crop, size):
 
 
 def test_without_an_upscaler_a_picture_stays_as_it_is(inputs, watch):
-    perform(Extras((source(inputs, infotext="a cat"),)), inputs, RESAMPLERS, watch, frozenset())
+    perform(Extras((source(inputs, infotext="a cat"),)), Bench(inputs, RESAMPLERS), watch, frozenset())
     np.testing.assert_array_equal(np.asarray(watch.pictures[0].image), picture(20, 10))
     assert watch.pictures[0].prompt == "a cat" and not watch.pictures[0].parameters
 
@@ -115,33 +118,33 @@ def test_one_broken_picture_of_many_is_left_out(inputs, watch):
     inputs.path(broken.image).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     gone = Source("f" * 32, "gone.png")
     extras = Extras((*good[:2], broken, gone, *good[2:]), upscaler_1="Lanczos")
-    outcome = perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    outcome = perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset())
     assert outcome.complete and [made.index for made in watch.pictures] == [0, 1, 4, 5]
     assert [text.split(" was")[0] for text in outcome.warnings] == ["broken.png", "gone.png"]
     for alone, error in ((broken, InvalidRequest), (gone, NotFound)):
         with pytest.raises(error):
-            perform(Extras((alone,)), inputs, RESAMPLERS, watch, frozenset())
+            perform(Extras((alone,)), Bench(inputs, RESAMPLERS), watch, frozenset())
 
 
 def test_what_is_wrong_with_an_upscaler_ends_the_job(inputs, watch):
     extras = Extras((source(inputs), source(inputs, seed=1)), upscaler_1="failing")
     with pytest.raises(InvalidModel):
-        perform(extras, inputs, {"failing": Failing(InvalidModel("bad"))}, watch, frozenset())
-    outcome = perform(extras, inputs, {"failing": Failing(OutOfMemory("too large"))}, watch, frozenset())
+        perform(extras, Bench(inputs, {"failing": Failing(InvalidModel("bad"))}), watch, frozenset())
+    outcome = perform(extras, Bench(inputs, {"failing": Failing(OutOfMemory("too large"))}), watch, frozenset())
     assert len(outcome.warnings) == 2 and watch.pictures == []
 
 
 def test_what_is_done_is_not_done_again_and_a_job_stops_when_asked(inputs, watch):
     extras = Extras(tuple(source(inputs, seed=i) for i in range(3)), upscaler_1="Nearest")
-    perform(extras, inputs, RESAMPLERS, watch, frozenset({0}))
+    perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset({0}))
     assert [made.index for made in watch.pictures] == [1, 2]
     watch.left = 1
-    assert not perform(extras, inputs, RESAMPLERS, watch, frozenset()).complete
+    assert not perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset()).complete
 
 
 def test_a_skipped_picture_is_left_out(inputs, watch):
     extras = Extras(tuple(source(inputs, seed=i) for i in range(2)), upscaler_1="failing")
-    assert perform(extras, inputs, {"failing": Failing(Skipped("skip"))}, watch, frozenset()).complete
+    assert perform(extras, Bench(inputs, {"failing": Failing(Skipped("skip"))}), watch, frozenset()).complete
     assert watch.pictures == []
 
 
@@ -149,7 +152,7 @@ def test_a_skipped_picture_is_left_out(inputs, watch):
 def test_a_network_tells_of_each_tile(inputs, watch, tmp_path):
     upscalers = shelf_of(tmp_path, double=compact(2))
     extras = Extras((source(inputs, 40, 30),), upscaler_1="double", upscaling_resize=2)
-    perform(extras, inputs, upscalers, watch, frozenset())
+    perform(extras, Bench(inputs, upscalers), watch, frozenset())
     assert watch.pictures[0].image.size == (80, 60) and watch.steps == [(0, 1), (1, 1)]
 
 
@@ -163,10 +166,10 @@ def deep_source(inputs, channels=3):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sixteen_bits_are_kept(inputs, watch, channels):
     values, one = deep_source(inputs, channels)
-    perform(Extras((one,), upscaler_1="Lanczos", upscaling_resize=2), inputs, RESAMPLERS, watch, frozenset())
+    perform(Extras((one,), upscaler_1="Lanczos", upscaling_resize=2), Bench(inputs, RESAMPLERS), watch, frozenset())
     made = watch.pictures[0].image
     assert made.pixels.shape == (20, 40, channels) and len(np.unique(made.pixels)) > 600
-    perform(Extras((one,)), inputs, RESAMPLERS, watch, frozenset())
+    perform(Extras((one,)), Bench(inputs, RESAMPLERS), watch, frozenset())
     np.testing.assert_array_equal(watch.pictures[1].image.pixels, values)
 
 
@@ -174,5 +177,41 @@ def test_an_upscaler_of_eight_bits_can_be_mixed_in(inputs, watch):
     values, one = deep_source(inputs)
     extras = Extras((one,), upscaler_1="Lanczos", upscaler_2="Nearest", upscaling_resize=1,
                     extras_upscaler_2_visibility=0.5)
-    perform(extras, inputs, RESAMPLERS, watch, frozenset())
+    perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset())
     assert np.abs(watch.pictures[0].image.pixels.astype(int) - values).max() <= 128
+
+
+class Twice(Plugin):
+    id, name = "twice", "Twice"
+
+    def postprocess(self, image, params):
+        return None if image.width > 100 else [image, image.rotate(180)]
+
+
+class Broken(Plugin):
+    id, name = "broken", "Broken"
+
+    def postprocess(self, image, params):
+        raise KeyError("x")
+
+
+def test_plugins_make_several_of_one(inputs, watch):
+    sources = tuple(source(inputs, seed=i, width=20 + 100 * (i == 1), name=f"{i}.png") for i in range(3))
+    bench = Bench(inputs, RESAMPLERS, (Active(Twice(None), NoParams()), Active(Plugin(None), NoParams())))
+    perform(Extras(sources), bench, watch, frozenset())
+    assert [made.index for made in watch.pictures] == [3, 0, 1, 5, 2]
+    assert [made.basename for made in watch.pictures] == ["0", "0", "1", "2", "2"]
+    first, second = watch.pictures[:2]
+    np.testing.assert_array_equal(np.asarray(first.image)[::-1, ::-1], np.asarray(second.image))
+
+
+def test_sixteen_bits_stay_where_plugins_leave_a_picture_alone(inputs, watch):
+    _, one = deep_source(inputs)
+    perform(Extras((one,)), Bench(inputs, RESAMPLERS, (Active(Plugin(None), NoParams()),)), watch, frozenset())
+    assert isinstance(watch.pictures[0].image, DeepImage)
+
+
+def test_a_plugin_that_fails_is_named(inputs, watch):
+    bench = Bench(inputs, RESAMPLERS, (Active(Broken(None), NoParams()),))
+    with pytest.raises(PluginFailed, match="Broken.*postprocess"):
+        perform(Extras((source(inputs),)), bench, watch, frozenset())

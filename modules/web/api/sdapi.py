@@ -317,15 +317,17 @@ def _scripts(app: Any) -> APIRouter:
     @routes.get("/scripts")
     def scripts() -> models.ScriptsAnswer:
         """List the extensions that take parameters, in lower case; ``alwayson_scripts`` takes these names."""
-        names = [one.name.lower() for one in plugins() if param_infos(one.Params)]
-        return models.ScriptsAnswer(txt2img=names, img2img=[*names, *SCRIPTS])
+        names = {tab: [one.name.lower() for one in plugins() if param_infos(one.Params) and tab in one.panels]
+                 for tab in ("txt2img", "img2img")}
+        return models.ScriptsAnswer(txt2img=names["txt2img"], img2img=[*names["img2img"], *SCRIPTS])
 
     @routes.get("/script-info")
     def script_info() -> list[models.ScriptInfo]:
         """List the parameters of extensions, in order."""
         return [models.ScriptInfo(name=one.name.lower(), is_alwayson=True, is_img2img=is_img2img,
                                   args=script_arguments(one.Params))
-                for is_img2img in (False, True) for one in plugins() if param_infos(one.Params)]
+                for is_img2img in (False, True) for one in plugins()
+                if param_infos(one.Params) and ("img2img" if is_img2img else "txt2img") in one.panels]
 
     @routes.get("/extensions")
     def extensions() -> list[models.ExtensionItem]:

@@ -15,9 +15,18 @@ from modules.web import image_batch
 from modules.web.answers import owner_of
 from modules.web.controls import Controls, markup, shown_choices
 from modules.web.events import listen, quietly, restoring
-from modules.web.form import Field, Form, restored, to_storage, value_of, with_choices
+from modules.web.form import (
+    Field,
+    Form,
+    plugin_fields,
+    plugin_values,
+    restored,
+    to_storage,
+    value_of,
+    with_choices,
+)
 from modules.web.generation import queued, submission, tell
-from modules.web.generation_layout import build_results
+from modules.web.generation_layout import build_plugins, build_results
 from modules.web.tabs import Tab
 
 TAB = KIND
@@ -49,7 +58,8 @@ def form(app: Any) -> Form:
     if not image_batch.is_local(app):
         mode = dataclasses.replace(FIELDS[0], choices=FIELDS[0].choices[:2], labels=FIELDS[0].labels[:2])
         found = [mode, *(field for field in found[1:] if field.name != "batch_input_dir")]
-    return tuple(found)
+    plugins = (plugin for plugin in app.host.plugins() if TAB in plugin.panels)
+    return (*found, *(field for plugin in plugins for field in plugin_fields(plugin.id, plugin.Params, TAB)))
 
 
 def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job:
@@ -59,8 +69,10 @@ def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job
     """
     typed = {field.name: value_of(field, values.get(field.name)) for field in fields}
     names = {field.name for field in dataclasses.fields(Extras)}
-    wanted = Extras(**{name: value for name, value in typed.items() if name in names})
-    if wanted.upscaler_1 in ("", NO_UPSCALER):
+    wanted = Extras(**{name: value for name, value in typed.items() if name in names},
+                    plugins=plugin_values(fields, typed))
+    changes = any(item.params != type(item.params)() for item in app.host.active(wanted))
+    if wanted.upscaler_1 in ("", NO_UPSCALER) and not changes:
         raise InvalidRequest("No upscaler is chosen.", "Choose one under Upscaler 1.")
     sources, problems = _sources(str(typed["mode"]), values, app)
     wanted = dataclasses.replace(wanted, sources=sources)
@@ -97,6 +109,7 @@ def build(app: Any) -> Controls:
             with gr.Row():
                 controls.show("upscaler_2", min_width=200)
                 controls.show("extras_upscaler_2_visibility", min_width=200)
+            build_plugins(controls, TAB, app)
         with gr.Column(elem_id="extras_side", min_width=320):
             with gr.Row(elem_id="extras_generate_box"):
                 controls.button("Generate", "extras_generate", variant="primary", scale=3)

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -6,6 +7,8 @@ from PIL import Image
 
 from modules.core.errors import Forbidden, InvalidRequest
 from modules.core.extras import Extras
+from modules.host.discover import discover
+from modules.host.registry import Host
 from modules.library.inputs import Inputs
 from modules.web.form import restored
 from modules.web.tabs import extras
@@ -33,7 +36,7 @@ def test_every_field_is_laid_out_once_under_the_names_of_what_it_fills(app):
     with gr.Blocks():
         controls = extras.build(app)
     assert set(controls) == {field.name for field in controls.form}
-    names = {field.name for field in dataclasses.fields(Extras)} - {"sources"}
+    names = {field.name for field in dataclasses.fields(Extras)} - {"sources", "plugins"}
     for field in extras.FIELDS:
         if field.name in names:
             assert field.default == getattr(Extras(), field.name), field.name
@@ -83,3 +86,22 @@ def test_folders_are_not_offered_where_others_reach_the_program(app):
         submitted(shared, mode="directory", batch_input_dir="/")
     with gr.Blocks():
         assert "batch_input_dir" not in extras.build(shared)
+
+
+def with_plugin(app, tmp_path):
+    """Return ``app`` with the bundled plugin of this tab."""
+    folder = Path(__file__).resolve().parents[3] / "extensions"
+    found = [one for one in discover((folder,), tmp_path, {}, frozenset()) if one.id == "post_processing"]
+    return dataclasses.replace(app, host=Host(tuple(found)))
+
+
+def test_a_plugin_has_its_panel_and_may_act_without_an_upscaler(app, tmp_path):
+    built = with_plugin(app, tmp_path)
+    with gr.Blocks():
+        assert "post_processing/flip" in extras.build(built)
+    task = submitted(built, source=brought(app), upscaler_1="None", **{"post_processing/flip": "Both"})
+    assert task.values["plugins"]["post_processing"]["flip"] == "Both"
+    with pytest.raises(InvalidRequest, match="No upscaler is chosen"):
+        submitted(built, source=brought(app), upscaler_1="None")
+    with pytest.raises(InvalidRequest, match="Rotate"):
+        submitted(built, source=brought(app), **{"post_processing/rotate": "45"})
