@@ -12,32 +12,19 @@ import io
 import json
 import os
 import statistics
-import struct
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.fixtures.networks import write_network
+
 FIRST_SCREEN_MS, SEARCH_MS = 300.0, 50.0
 WORDS = ("amber", "birch", "cinder", "delft", "ember", "fjord", "granite", "harbor", "indigo", "juniper", "kelp",
          "linen", "moss", "nectar", "opal", "poppy", "quartz", "russet", "saffron", "thistle", "umber", "velvet")
 WIDTHS = (768, 1024, 2048)
 SEARCHES = ("velvet", "opal moss", "em", "style 77", "trigger19", "nothing-of-this-name")
-
-
-def write_network(path: Path, width: int = 768, metadata: dict[str, str] | None = None) -> None:
-    """Write a LoRA of one module, whose tensors are zeros, for contexts of ``width``."""
-    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
-    shapes = {f"{module}.lora_down.weight": (1, width), f"{module}.lora_up.weight": (4, 1)}
-    header: dict[str, Any] = {"__metadata__": metadata or {}}
-    offset = 0
-    for name, shape in shapes.items():
-        size = 2 * shape[0] * shape[1]
-        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(offset))
 
 
 def write_networks(folder: Path, count: int) -> None:

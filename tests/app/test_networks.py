@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.networks import write_network
 from modules.app import networks as index
 from modules.app.covers import Covers, embedded_cover
 from modules.app.networks import Networks, Query, describe
 from modules.core.errors import Forbidden, InvalidRequest, NotFound
 from modules.library.files import folders
+from tests.fixtures.networks import write_network
 from tests.fixtures.tiny_models import write_tiny_sd1
 
 

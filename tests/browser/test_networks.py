@@ -3,8 +3,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from benchmarks.networks import write_network
 from tests.browser.conftest import show
+from tests.fixtures.networks import write_network
 
 pytestmark = pytest.mark.browser
 PROMPT, NEGATIVE = "#txt2img_prompt textarea", "#txt2img_neg_prompt textarea"

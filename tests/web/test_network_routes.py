@@ -7,12 +7,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from benchmarks.networks import write_network
 from modules.app.settings import SettingsStore
 from modules.core.request import Request
 from modules.web.answers import add_error_answers
 from modules.web.network_routes import trained_tags
 from modules.web.routes import router
+from tests.fixtures.networks import write_network
 from tests.web.running import fake_engine, make_app
 
 OURS = {"x-darkroom": "page"}
