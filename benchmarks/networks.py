@@ -1,8 +1,8 @@
 """The networks browser with many files: `python -m benchmarks.networks`.
 
 Writes LoRAs with a header of a few tensors, half of them with a sidecar, a tenth with a cover, into folders, and asks
-the routes of the page as a browser would. Times are wall-clock milliseconds; the limits are those of the first screen
-and of a search.
+the routes of the page as a browser would. Times are milliseconds, of the wall's clock and of the processor; the limits
+are those of the first screen and of a search.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import argparse
 import io
 import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,14 @@ WORDS = ("amber", "birch", "cinder", "delft", "ember", "fjord", "granite", "harb
          "linen", "moss", "nectar", "opal", "poppy", "quartz", "russet", "saffron", "thistle", "umber", "velvet")
 WIDTHS = (768, 1024, 2048)
 SEARCHES = ("velvet", "opal moss", "em", "style 77", "trigger19", "nothing-of-this-name")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of the wall's clock, and of the processor."""
+
+    wall: float
+    processor: float
 
 
 def write_networks(folder: Path, count: int) -> None:
@@ -52,17 +60,38 @@ def _cover() -> bytes:
     return buffer.getvalue()
 
 
-def measure(root: Path, count: int) -> dict[str, float]:
-    """Return milliseconds by what was done."""
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
-
+def measure(root: Path, count: int) -> dict[str, Times]:
+    """Return the times of what was done, by its name."""
     from modules.app.networks import Networks, describe
-    from modules.web.routes import router
     from tests.web.running import fake_engine, make_app
 
     app = make_app(root, fake_engine(root))
     write_networks(app.folders.lora[0], count)
+    found = {"first index": timed(lambda: app.networks.rescan(wait=True), 1)}
+    app.close()
+    reads: list[Any] = []
+    again = Networks(root / "data" / "networks.sqlite3", app.folders, lambda file: reads.append(file) or describe(file))
+    found["index, nothing changed"] = timed(lambda: again.rescan(wait=True))
+    assert not reads
+    again.close()
+    app = make_app(root, fake_engine(root))
+    ask = asking(app)
+    found["first screen"] = timed(lambda: ask(everything=True), 1)
+    assert ask(everything=True)["count"] == count
+    found["further screens"] = slowest(lambda offset: ask(offset=offset), (60, 120, count // 4))
+    found["by date"] = timed(lambda: ask(sort="date", descending=True))
+    found["search"] = slowest(lambda text: ask(text=text), SEARCHES)
+    app.close()
+    return found
+
+
+def asking(app: Any) -> Callable[..., Any]:
+    """Return what asks the route of the page for cards."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from modules.web.routes import router
+
     site = FastAPI()
     site.include_router(router(app))
     client = TestClient(site)
@@ -71,36 +100,23 @@ def measure(root: Path, count: int) -> dict[str, float]:
         answer = client.get("/darkroom/page/networks", params={"kind": "lora", "limit": 60, **query})
         answer.raise_for_status()
         return answer.json()
-
-    found = {"first index": _milliseconds(lambda: app.networks.rescan(wait=True))}
-    assert ask(everything=True)["count"] == count
-    app.close()
-    reads = []
-    again = Networks(root / "data" / "networks.sqlite3", app.folders, lambda file: reads.append(file) or describe(file))
-    found["index, nothing changed"] = _milliseconds(lambda: again.rescan(wait=True))
-    assert not reads
-    again.close()
-    app = make_app(root, fake_engine(root))
-    site = FastAPI()
-    site.include_router(router(app))
-    client = TestClient(site)
-    found["first screen"] = _milliseconds(ask)
-    found["next screens"] = _slowest(lambda: [ask(offset=60 * number) for number in (1, 2, count // 120)], 3)
-    found["sorted by date"] = _milliseconds(lambda: ask(sort="date", descending=True))
-    found["slowest search"] = max(
-        statistics.median(_milliseconds(lambda text=text: ask(text=text)) for _ in range(5)) for text in SEARCHES)
-    app.close()
-    return found
+    return ask
 
 
-def _milliseconds(action: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    action()
-    return (time.perf_counter() - began) * 1e3
+def timed(action: Callable[[], Any], times: int = 5) -> Times:
+    """Return the shortest of several times: others use the machine, too."""
+    walls, processors = [], []
+    for _ in range(times):
+        wall, processor = time.perf_counter(), time.process_time()
+        action()
+        walls.append((time.perf_counter() - wall) * 1e3)
+        processors.append((time.process_time() - processor) * 1e3)
+    return Times(round(min(walls), 1), round(min(processors), 1))
 
 
-def _slowest(action: Callable[[], Any], parts: int) -> float:
-    return _milliseconds(action) / parts
+def slowest(action: Callable[[Any], Any], values: Iterable[Any]) -> Times:
+    """Return the times of that of several actions which takes longest."""
+    return max((timed(lambda value=value: action(value)) for value in values), key=lambda found: found.wall)
 
 
 def main() -> int:
@@ -110,11 +126,11 @@ def main() -> int:
     files = parser.parse_args().files
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), files)
-    print(json.dumps({"files": files, **{name: round(value, 1) for name, value in found.items()}}))
+    print(json.dumps({"files": files, **{name: asdict(times) for name, times in found.items()}}))
+    screen, search = found["first screen"].wall, found["search"].wall
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; "
-          f"first screen {found['first screen']:.0f} of {FIRST_SCREEN_MS:.0f} ms, "
-          f"search {found['slowest search']:.0f} of {SEARCH_MS:.0f} ms")
-    return int(found["first screen"] > FIRST_SCREEN_MS or found["slowest search"] > SEARCH_MS)
+          f"first screen {screen:.0f} of {FIRST_SCREEN_MS:.0f} ms, search {search:.0f} of {SEARCH_MS:.0f} ms")
+    return int(screen > FIRST_SCREEN_MS or search > SEARCH_MS)
 
 
 if __name__ == "__main__":

@@ -141,14 +141,22 @@ class Networks:
 
     def search(self, query: Query, limit: int = 60, offset: int = 0) -> list[Network]:
         """Return the networks that ``query`` asks for, in its order; raises ``InvalidRequest`` for an unknown one."""
-        if query.sort not in SORTS:
-            raise InvalidRequest(f"Networks are sorted by {', '.join(SORTS)}.")
         source, values = self._matching(query)
-        direction = "DESC" if query.descending else "ASC"
-        rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM {source} "
-            f"ORDER BY n.{SORTS[query.sort]} {direction}, n.id {direction} LIMIT ? OFFSET ?", (*values, limit, offset))
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM {source} {_order(query)} LIMIT ? OFFSET ?",
+                                   (*values, limit, offset))
         return [Network(*row) for row in rows]
+
+    def page(self, query: Query, limit: int = 60, offset: int = 0) -> tuple[list[Network], int]:
+        """Return what ``search`` finds and ``count`` counts; a text is looked for but once."""
+        if not _searched(query.text):
+            return self.search(query, limit, offset), self.count(query)
+        source, values = self._matching(query)
+        ids = [row[0] for row in self._database.read(f"SELECT n.id FROM {source} {_order(query)}", values)]
+        shown = ids[offset:offset + limit]
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM networks n WHERE n.id IN ({', '.join('?' * len(shown))})", shown)
+        found = {row["id"]: Network(*row) for row in rows}
+        return [found[one] for one in shown if one in found], len(ids)
 
     def count(self, query: Query) -> int:
         """Return how many networks ``search`` would find."""
@@ -169,12 +177,16 @@ class Networks:
             raise NotFound(f"There is no network {network_id}.", "Refresh the list.")
         return Network(*rows[0])
 
-    def family(self, checkpoint: str) -> str | None:
-        """Return the family of the checkpoint of this name or title; None where the index does not have it."""
+    def family(self, checkpoint: str) -> str:
+        """Return the family of the checkpoint of this name or title, of the first for an empty one.
+
+        It is empty where it is unknown, or the index does not have the checkpoint.
+        """
         name = checkpoint.split(" [")[0]
-        rows = self._database.read("SELECT family FROM networks WHERE kind = ? AND file = ? COLLATE NOCASE",
-                                   (CHECKPOINT, name))
-        return str(rows[0][0]) if rows else None
+        rows = self._database.read(
+            "SELECT family FROM networks WHERE kind = ? AND ? IN ('', file) ORDER BY file COLLATE NOCASE LIMIT 1",
+            (CHECKPOINT, name))
+        return str(rows[0][0]) if rows else ""
 
     def texts(self, network_id: int) -> Texts:
         """Return what lies beside a network, read now; raises ``NotFound``."""
@@ -342,6 +354,13 @@ def _header(found: NetworkFile) -> Header | None:
     except (DarkroomError, OSError) as error:
         logger.info("%s is listed by its name alone: %s", path, error)
         return None
+
+
+def _order(query: Query) -> str:
+    if query.sort not in SORTS:
+        raise InvalidRequest(f"Networks are sorted by {', '.join(SORTS)}.")
+    direction = "DESC" if query.descending else "ASC"
+    return f"ORDER BY n.{SORTS[query.sort]} {direction}, n.id {direction}"
 
 
 def _folded(text: str) -> str:

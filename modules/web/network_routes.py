@@ -19,7 +19,6 @@ from modules.core.errors import DarkroomError, InvalidRequest, NotFound
 from modules.library.files import CHECKPOINT
 from modules.library.headers import read_header
 from modules.library.network_files import NETWORKS
-from modules.web.chosen import chosen
 from modules.web.pictures import FRESH, PICTURE, picture_of
 
 MAX_CARDS = 200
@@ -44,12 +43,13 @@ def routes(app: Any) -> APIRouter:
         """Answer cards and how many there are; without ``everything`` those that do not fit the model are left out."""
         if kind not in NETWORKS:
             raise NotFound(f"There are no networks of the kind {kind[:60]!r}.")
-        family = "" if kind == CHECKPOINT else chosen_family(app)
+        settings = app.settings.get()
+        family = "" if kind == CHECKPOINT else app.networks.family(settings.sd_model_checkpoint)
         query = Wanted(kind, text, folder, "" if everything else family, sort, descending)
+        rows, count = app.networks.page(query, limit, offset)
         return _fresh({
-            "networks": [view(row) for row in app.networks.search(query, limit, offset)],
-            "count": app.networks.count(query), "folders": app.networks.folders(kind), "family": family,
-            "weight": app.settings.get().extra_networks_default_multiplier, **state(app),
+            "networks": [view(row) for row in rows], "count": count, "folders": app.networks.folders(kind),
+            "family": family, "weight": settings.extra_networks_default_multiplier, **state(app),
         })
 
     @own.get("/state")
@@ -134,16 +134,6 @@ def trained_tags(text: str) -> list[list[Any]]:
     except (ValueError, TypeError, AttributeError, RecursionError):
         return []
     return [[tag, number] for tag, number in counts.most_common(SHOWN_TAGS) if tag]
-
-
-def chosen_family(app: Any) -> str:
-    """Return the family of the chosen checkpoint, from the index where it is there; empty where it is unknown."""
-    wanted = app.settings.get().sd_model_checkpoint
-    known = app.networks.family(wanted) if wanted else None
-    if known is not None:
-        return str(known)
-    variant = chosen(app).variant
-    return variant.family if variant else ""
 
 
 def as_png(path: str) -> bytes:

@@ -147,6 +147,10 @@ def test_it_is_sorted_and_paged(networks, lora):
     assert names(networks, sort="path") == ["apple", "Zed", "Mango"]
     assert names(networks, sort="date", descending=True) == ["Mango", "apple", "Zed"]
     assert [row.name for row in networks.search(Query("lora"), limit=1, offset=1)] == ["Mango"]
+    for text in ("", "a", "apple", "lora"):
+        query = Query("lora", text, sort="date", descending=True)
+        found = networks.search(query, 2, 1), networks.count(query)
+        assert networks.page(query, 2, 1) == found
     with pytest.raises(InvalidRequest):
         names(networks, sort="name; DROP TABLE networks")
 
@@ -167,7 +171,10 @@ def test_a_checkpoint_is_recognised_and_found_by_its_title(networks, places):
     networks.rescan(wait=True)
     assert networks.family("tiny.safetensors [abcdef0123]") == "sd15"
     assert networks.family("folder") == "sd15" and networks.count(Query("checkpoint")) == 3
-    assert networks.family("bad.safetensors") == "" and networks.family("none") is None
+    assert networks.family("bad.safetensors") == networks.family("none") == networks.family("") == ""
+    (places.checkpoints[0] / "bad.safetensors").unlink()
+    networks.rescan(wait=True)
+    assert networks.family("") == "sd15"
 
 
 def test_a_file_that_breaks_its_reader_hides_no_other(tmp_path, places, lora):

@@ -68,7 +68,7 @@ def test_what_cannot_be_asked_is_refused(client, query, status) -> None:
 
 
 def test_what_does_not_fit_the_model_is_left_out_unless_everything_is_asked_for(client, app, monkeypatch) -> None:
-    monkeypatch.setattr("modules.web.network_routes.chosen_family", lambda app: "sd15")
+    monkeypatch.setattr(type(app.networks), "family", lambda networks, checkpoint: "sd15")
     assert [card["name"] for card in cards(client)["networks"]] == ["amber"] and cards(client)["count"] == 1
     assert cards(client, everything=True)["count"] == 2 and cards(client)["family"] == "sd15"
 
