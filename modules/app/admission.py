@@ -16,6 +16,8 @@ from modules.app.styles import read_styles
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.extras import NO_UPSCALER, Extras, check_extras, target_size
 from modules.core.job import Job
+from modules.core.merge import Recipe, check_name, check_recipe, usual_name
+from modules.core.merge_metadata import given as given_metadata
 from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
 from modules.host.registry import Host
 from modules.imaging.resize import LATENT_UPSCALERS
@@ -107,6 +109,22 @@ def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
     if not good:
         raise InvalidRequest("None of the pictures can be enlarged.", problems[0])
     return dataclasses.replace(extras, sources=tuple(good)), tuple(problems)
+
+
+def admit_merge(recipe: Recipe, desk: Desk) -> tuple[Recipe, str]:
+    """Return ``recipe`` with models under their proper names, and the name of the file that it makes.
+
+    Raises ``InvalidRequest``, also where that file exists, and ``NotFound`` for a model or VAE.
+    """
+    files = [desk.library.find_checkpoint(name) for name in check_recipe(recipe).models]
+    vae = desk.library.find_vae(recipe.vae) if recipe.vae not in ("", AUTOMATIC, NO_VAE) else None
+    given_metadata(recipe.metadata_json)
+    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
+    name = f"{stem}.{recipe.format}"
+    if any((folder / name).exists() for folder in desk.folders.checkpoints):
+        raise InvalidRequest(f"There is already a {name}.", "Choose another name.")
+    a, b, c = (*(file.name for file in files), "", "")[:3]
+    return dataclasses.replace(recipe, model_a=a, model_b=b, model_c=c, name=stem, vae=vae.name if vae else ""), name
 
 
 def pixel_upscaler(name: str, desk: Desk) -> str:

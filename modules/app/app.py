@@ -24,6 +24,8 @@ from modules.app.workbench import WorkerConfig, open_host
 from modules.core import codec
 from modules.core.extras import KIND, Extras
 from modules.core.job import Job
+from modules.core.merge import KIND as MERGE
+from modules.core.merge import METHODS, Recipe
 from modules.core.request import Request
 from modules.core.task import Task, check_task
 from modules.host.registry import Host
@@ -113,6 +115,12 @@ class App:
         task = Task(KIND, codec.encode(admitted), "Extras", f"{admitted.upscaler_1}, {count} picture{'s'[:count > 1]}",
                     count, self.settings.get(), save_images=not blocking)
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin, warnings=(*warnings, *skipped))
+
+    def submit_merge(self, recipe: Recipe, *, owner: str = "", blocking: bool = False, origin: str = "page") -> Job:
+        """Queue a merge of checkpoints into a new one. Raises ``InvalidRequest``, ``NotFound``."""
+        admitted, name = admission.admit_merge(recipe, admission.Desk(self.folders, self.library, self.host))
+        task = Task(MERGE, codec.encode(admitted), name, METHODS[admitted.method].label, settings=self.settings.get())
+        return self.submit_task(task, owner=owner, blocking=blocking, origin=origin)
 
     def upscalers(self) -> tuple[str, ...]:
         """Return the names of all upscalers of pixels: resampling, model files, those of extensions."""

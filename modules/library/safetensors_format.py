@@ -39,7 +39,13 @@ def data_offset(file: BinaryIO) -> int:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """Return tensors by name and the metadata of a safetensors file; reads its header only.
+    """Return tensors by name and the metadata of a safetensors file; reads its header only. Raises as ``locate``."""
+    located, metadata = locate(path)
+    return {name: info for name, (info, _) in located.items()}, metadata
+
+
+def locate(path: Path) -> tuple[dict[str, tuple[TensorInfo, int]], dict[str, str]]:
+    """Return each tensor by name with the number of its first byte in the file, and the metadata.
 
     Raises ``InvalidModel`` when the header is too large, is no valid JSON, or when the tensors' ranges overlap,
     leave gaps or do not end where the file ends (a truncated download).
@@ -52,12 +58,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]
         file.seek(8)
         header = _parse(file.read(offset - 8), path.name)
     metadata = _metadata(header.pop("__metadata__", {}), path.name)
-    tensors, ranges = {}, []
+    located, ranges = {}, []
     for name, entry in header.items():
-        tensors[name], start, end = _tensor(entry, name, path.name)
+        info, start, end = _tensor(entry, name, path.name)
+        located[name] = info, offset + start
         ranges.append((start, end, name))
     _check_ranges(sorted(ranges), size - offset, path.name)
-    return tensors, metadata
+    return located, metadata
 
 
 def _parse(text: bytes, file_name: str) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""A merge from recipe to file: models opened, planned, written, named, described."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from modules.core.errors import Interrupted, InvalidRequest, Skipped
+from modules.core.merge import CKPT, FROM_ANY, FROM_B, FROM_C, Recipe, check_name, check_recipe, usual_name
+from modules.core.merge_metadata import Source, metadata
+from modules.core.result import Outcome, Watch
+from modules.library.files import Library, ModelFile
+from modules.library.hashes import short_hash
+from modules.merging import methods
+from modules.merging.models import Checkpoint, open_checkpoint, open_vae, yaml_beside
+from modules.merging.plan import Plan, make_plan
+from modules.merging.values import pieces, survey
+from modules.merging.writer import HASH, check_space, replacing, temporary, write_safetensors
+from modules.runtime.weights import open_weights
+
+MEGABYTE = 1e6
+
+
+def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
+    """Merge the checkpoints of ``recipe`` into a new one in the first folder of checkpoints.
+
+    Raises ``InvalidRequest``, ``NotFound``, ``InvalidModel``, ``DiskFull``; whatever is raised leaves nothing behind.
+    """
+    files = [library.find_checkpoint(name) for name in check_recipe(recipe).models]
+    target = target_of(recipe, files, library.folders.checkpoints[0])
+    watch.batch(0, 1)
+    try:
+        with ExitStack() as stack:
+            models = [open_checkpoint(file.path, file.name, recipe.ema, stack) for file in files]
+            vae = library.find_vae(recipe.vae) if recipe.vae else None
+            plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {})
+            told = metadata(recipe, _sources(files, models, library, watch), models[0].variant.takes)
+            write(recipe, plan, target, told, watch)
+        copied = copy_config(recipe, [file.path for file in files], target)
+        watch.phase("Hashing the result")
+        sha256 = library.hashes.sha256(target, watch.check)
+    except Skipped:
+        raise Interrupted("The merge was stopped.") from None
+    return Outcome(True, plan.warnings, {
+        "name": target.name, "title": f"{target.name} [{short_hash(sha256)}]", "sha256": sha256,
+        "size": target.stat().st_size, "tensors": len(plan.steps), "config": copied})
+
+
+def target_of(recipe: Recipe, files: Sequence[ModelFile], folder: Path) -> Path:
+    """Return where the result is to be; raises ``InvalidRequest`` where that exists or cannot be a name."""
+    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
+    target = folder / f"{stem}.{recipe.format}"
+    if target.exists():
+        raise InvalidRequest(f"There is already a {target.name}.", "Choose another name.")
+    return target
+
+
+def write(recipe: Recipe, plan: Plan, target: Path, told: dict[str, str], watch: Watch) -> None:
+    """Write what ``plan`` says to ``target``."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    check_space(target.parent, plan.bytes * (2 if recipe.format == CKPT else 1))
+    method = methods.METHODS[recipe.method]
+    advance = _advance(watch, plan.bytes * (1 if method.survey is None else 2))
+    with torch.inference_mode(), replacing(target) as partial:
+        bounds = survey(plan.steps, method, advance)
+        infos = [(step.name, step.info) for step in plan.steps]
+        told = told | {HASH: ""} if recipe.save_metadata else told
+        values = _told(plan, method, bounds, advance)
+        if recipe.format == CKPT:
+            with temporary(target.with_suffix(".safetensors")) as whole:
+                write_safetensors(whole, infos, told, values)
+                watch.phase("Writing the checkpoint")
+                torch.save({"state_dict": dict(open_weights(whole))}, partial)
+            watch.check()
+        else:
+            write_safetensors(partial, infos, told, values)
+
+
+def copy_config(recipe: Recipe, paths: Sequence[str], target: Path) -> bool:
+    """Copy the yaml beside a source, whose one the recipe says, to ``target``'s name; return whether there was one."""
+    chosen = {FROM_ANY: list(paths), FROM_B: list(paths[1:2]), FROM_C: list(paths[2:3])}.get(recipe.config, [])
+    beside = next((found for path in chosen if (found := yaml_beside(path))), None)
+    if beside is None:
+        return False
+    shutil.copyfile(beside, target.with_suffix(".yaml"))
+    return True
+
+
+def _sources(files: Sequence[ModelFile], models: Sequence[Checkpoint], library: Library, watch: Watch) -> list[Source]:
+    found = []
+    for letter, file, model in zip("ABC", files, models, strict=False):
+        watch.phase(f"Hashing model {letter}")
+        found.append(Source(file.name, library.hashes.sha256(Path(file.path), watch.check), model.header.metadata))
+    return found
+
+
+def _told(plan: Plan, method: methods.Method, bounds: tuple[float, float],
+          advance: Callable[[int], None]) -> Iterator[Tensor]:
+    for step in plan.steps:
+        for piece in pieces(step, method, bounds):
+            advance(piece.nbytes)
+            yield piece
+
+
+def _advance(watch: Watch, total: int) -> Callable[[int], None]:
+    done, megabytes = 0, max(1, round(total / MEGABYTE))
+
+    def advance(count: int) -> None:
+        nonlocal done
+        watch.check()
+        done += count
+        watch.step(megabytes * done / total, megabytes)
+    return advance

@@ -1,0 +1,157 @@
+"""What is written: each tensor of the result, from which operands it comes and with which numbers. Reads no tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modules.core.errors import InvalidModel
+from modules.core.merge import Recipe, discard_pattern, hash_text
+from modules.core.merge_blocks import Ratios, component_of, ratios, side_of
+from modules.library.tensors import DTYPE_BITS, TensorInfo
+from modules.merging.methods import METHODS
+from modules.merging.models import Checkpoint
+from modules.merging.tensors import NAMES, Stored
+
+FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
+LATENT_CHANNELS = 4
+EIGHT_BITS = "float8_e4m3fn"
+CODES = {str(dtype).removeprefix("torch."): name for dtype, name in NAMES.items()}
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tensor of the result: ``operands`` are A's, B's and C's; one alone is copied, in the type of ``info``.
+
+    ``channels`` is how many of A's input channels are merged, 0 for all.
+    """
+
+    name: str
+    info: TensorInfo
+    operands: tuple[Stored, ...]
+    alpha: float = 0.0
+    beta: float = 0.0
+    seed: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in the order of the file, and what is to be said of them."""
+
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", sum(step.info.bytes for step in self.steps))
+
+
+def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, Stored]) -> Plan:
+    """Return what merging ``models`` by ``recipe`` writes, with the tensors of ``vae`` in place of the autoencoder's.
+
+    Raises ``InvalidModel`` for models that do not go together, ``InvalidRequest`` for block weights of another model.
+    """
+    check_families(models)
+    first = models[0]
+    numbers = ratios((recipe.alpha, recipe.beta), (recipe.block_alpha, recipe.block_beta), recipe.rules,
+                     side_of(first.tensors))
+    discard = discard_pattern(recipe.discard)
+    tensors = {**first.tensors, **vae}
+    steps, missing = [], []
+    for name, stored in tensors.items():
+        if discard is not None and discard.search(name):
+            continue
+        others = [] if name in vae else [model.find(name) for model in models[1:]]
+        if not _is_merged(name, stored):
+            others = []
+        elif any(other is None for other in others):
+            missing.append(name)
+            others = []
+        steps.append(_step(recipe, numbers, name, (stored, *(other for other in others if other is not None))))
+    if not steps:
+        raise InvalidModel("Nothing remains to be written.", "Discard fewer weights.")
+    ordered = sorted(steps, key=lambda step: -DTYPE_BITS[step.info.dtype])
+    return Plan(tuple(ordered), _warnings(models, tensors, missing))
+
+
+def check_families(models: Sequence[Checkpoint]) -> None:
+    """Raise ``InvalidModel`` where ``models`` are of different families or roles."""
+    first = models[0]
+    for model in models[1:]:
+        if (model.family, model.variant.role) != (first.family, first.variant.role):
+            raise InvalidModel(f"{first.name} is {_kind(first)}, {model.name} is {_kind(model)}.",
+                               "Only models of one family can be merged.")
+
+
+def _kind(model: Checkpoint) -> str:
+    return f"{model.family}{' (refiner)' if model.variant.role == 'refiner' else ''}"
+
+
+def _is_merged(name: str, stored: Stored) -> bool:
+    return bool(component_of(name)) and stored.is_float
+
+
+def _step(recipe: Recipe, numbers: Ratios, name: str, operands: tuple[Stored, ...]) -> Step:
+    info = TensorInfo(_dtype(recipe.dtype, name, operands[0]), operands[0].info.shape)
+    if len(operands) == 1 or (METHODS[recipe.method].survey is not None and component_of(name) == "vae"):
+        return Step(name, info, operands[:1])
+    channels = _channels(name, [operand.info.shape for operand in operands])
+    alpha, beta = numbers.alpha(name), numbers.beta(name)
+    same = METHODS[recipe.method].same(alpha, beta)
+    if same == "a" or (same == "b" and not channels):
+        return Step(name, info, (operands["ab".index(same)],))
+    return Step(name, info, operands, alpha, beta, hash_text(f"{recipe.seed} {name}"), channels)
+
+
+def _dtype(wanted: str, name: str, stored: Stored) -> str:
+    """Return safetensors' name of the type to write; norms, biases and the autoencoder are not put in eight bits."""
+    if not wanted or not _is_merged(name, stored):
+        return stored.info.dtype
+    if wanted == EIGHT_BITS and (len(stored.info.shape) < 2 or component_of(name) == "vae"):
+        return "F16"
+    return CODES[wanted]
+
+
+def _channels(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
+    """Return how many input channels of A are merged, 0 for all: A1111's rule for models that take a picture.
+
+    Their first four channels are the latent's and are merged with those of an ordinary model; the others stay. Raises
+    ``InvalidModel`` for all other differences.
+    """
+    if len(set(shapes)) == 1:
+        return 0
+    first = shapes[0]
+    if name == FIRST_CONVOLUTION:
+        ordinary = (first[0], LATENT_CHANNELS, *first[2:])
+        if all(shape == ordinary for shape in shapes[1:]):
+            return LATENT_CHANNELS
+        raise InvalidModel(f"The models take pictures differently: {_channel_words(shapes)}.",
+                           "An inpainting, editing or depth model must be model A, with ordinary ones as the others.")
+    raise InvalidModel(f"The models have other shapes at {name}: {' and '.join(map(_shape, shapes))}.",
+                       "Only models of the same size can be merged.")
+
+
+def _channel_words(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(f"{letter} {shape[1]} channels" for letter, shape in zip("ABC", shapes, strict=False))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _warnings(models: Sequence[Checkpoint], tensors: Mapping[str, Stored], missing: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    if missing:
+        parts = sorted({component_of(name) for name in missing})
+        found.append(f"{len(missing)} tensors ({', '.join(parts)}) are not in every model and were taken from A: "
+                     f"{', '.join(missing[:SHOWN])}{', …' if len(missing) > SHOWN else ''}.")
+    known = {name for name in tensors if component_of(name)}
+    for letter, model in zip("BC", models[1:], strict=False):
+        more = [name for name in model.tensors if component_of(name) and name not in known
+                and models[0].find(name) is None]
+        if more:
+            found.append(f"{len(more)} tensors of {letter} are not in A and were left out: {', '.join(more[:SHOWN])}"
+                         f"{', …' if len(more) > SHOWN else ''}.")
+    return tuple(found)
