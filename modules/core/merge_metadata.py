@@ -29,14 +29,21 @@ def metadata(recipe: Recipe, sources: Sequence[Source], takes: str) -> dict[str,
         return {}
     found: dict[str, str] = {}
     if recipe.copy_metadata:
-        for source in reversed(sources):
-            found |= {key: value for key, value in source.metadata.items()
-                      if key not in (RECIPE, MODELS, OURS) and not key.startswith("modelspec.hash")}
+        found |= combined([source.metadata for source in sources])
     found |= given(recipe.metadata_json)
     if recipe.add_recipe:
         found[RECIPE] = json.dumps(a1111(recipe, sources, takes))
         found[MODELS] = json.dumps(_lineage(sources))
         found[OURS] = json.dumps(codec.encode(recipe))
+    return found
+
+
+def combined(metadata: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the metadata of several models as one, the first winning; recipes and hashes of their tensors left out."""
+    found: dict[str, str] = {}
+    for one in reversed(metadata):
+        found |= {key: value for key, value in one.items()
+                  if key not in (RECIPE, MODELS, OURS) and not key.startswith("modelspec.hash")}
     return found
 
 

@@ -66,7 +66,7 @@ def idle(site: Site) -> Iterator[None]:
     site.engine.hold.set()
     for job in site.app.jobs(states=("running",)):
         site.app.wait(job.id, 5)
-    for tab in ("txt2img", "img2img", "extras"):
+    for tab in ("txt2img", "img2img", "extras", "modelmerger"):
         site.app.forms.save("", tab, {})
 
 

@@ -4,7 +4,16 @@ import pytest
 
 from modules.core.errors import InvalidRequest
 from modules.core.merge import METHODS, Recipe, check_name, check_recipe, usual_name
-from modules.core.merge_blocks import PRESETS, block_of, blocks, component_of, parse_rules, parse_weights, preset, ratios
+from modules.core.merge_blocks import (
+    PRESETS,
+    block_of,
+    blocks,
+    component_of,
+    parse_rules,
+    parse_weights,
+    preset,
+    ratios,
+)
 from modules.core.merge_metadata import Source, metadata, read_recipe
 
 UNET = "model.diffusion_model."

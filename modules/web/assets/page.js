@@ -6,6 +6,7 @@ import "./editor.js";
 import "./extensions.js";
 import "./extras.js";
 import "./gallery.js";
+import { merging } from "./merge.js";
 import "./networks.js";
 import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
@@ -21,6 +22,7 @@ const BUTTONS = { interrupt, skip, styles_edit_button: () => editStyles(openGene
 
 window.darkroom = {
   generate,
+  merging,
   submitted,
   count,
   refresh: () => { session.panel?.fail(null); session.panel?.refresh(); otherModel(); },

@@ -1,0 +1,43 @@
+"""The Checkpoint Merger on the page."""
+
+import pytest
+from playwright.sync_api import expect
+
+from modules.core.merge import Recipe
+from tests.browser.test_hires import choose
+from tests.fixtures.fake_engine import write_stand_in_checkpoint
+
+pytestmark = pytest.mark.browser
+STATE = "darkroom-merge .state"
+
+
+def test_a_merge_is_asked_for_followed_cancelled_and_shown(open_page, site) -> None:
+    for name in "abc":
+        write_stand_in_checkpoint(site.app.folders.checkpoints[0], f"{name}.safetensors")
+    page = open_page()
+    page.get_by_role("tab", name="Checkpoint Merger").click()
+    expect(page.locator("#modelmerger_tertiary_model_name")).to_be_hidden()
+    page.click("#modelmerger_merge")
+    expect(page.locator(".toast")).to_contain_text("Model A is not chosen")
+    choose(page, "modelmerger_primary_model_name", "a.safetensors")
+    choose(page, "modelmerger_secondary_model_name", "b.safetensors")
+    choose(page, "modelmerger_interp_method", "Triple sum")
+    expect(page.locator("#modelmerger_interp_description")).to_contain_text("C * beta")
+    choose(page, "modelmerger_tertiary_model_name", "c.safetensors")
+    page.fill("#modelmerger_beta input[type=number]", "0.25")
+    site.engine.hold.clear()
+    page.click("#modelmerger_merge")
+    expect(page.locator(STATE)).to_be_visible()
+    page.click("#modelmerger_cancel")
+    site.engine.hold.set()
+    expect(page.locator("darkroom-merge")).to_contain_text("nothing was written")
+    page.fill("#modelmerger_custom_name textarea, #modelmerger_custom_name input", "mine")
+    page.click("#modelmerger_merge")
+    expect(page.locator("darkroom-merge h3")).to_have_text("mine.safetensors")
+    (asked, *_) = site.app.jobs(states=("finished",))
+    assert asked.request.values | {"alpha": 0.3, "beta": 0.25, "method": "triple_sum", "name": "mine"} == (
+        asked.request.values)
+    page.reload()
+    page.get_by_role("tab", name="Checkpoint Merger").click()
+    expect(page.locator("#modelmerger_beta input[type=number]")).to_have_value("0.25")
+    assert Recipe(**asked.request.values).model_c == "c.safetensors"
