@@ -166,6 +166,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         return _filled(controls, current, values)
 
     def submit(data: dict[Any, Any], request: gr.Request) -> str:
+        keep(data, request)
         return queued(lambda: app.submit_merge(recipe(controls.values(data)), owner=owner_of(request.request)))
 
     def read(data: dict[Any, Any], request: gr.Request) -> Any:
@@ -188,7 +189,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
 
     everything = [*controls.outputs(), controls.places["formula"]]
     restoring([page.load, tab.select, controls.buttons[f"{TAB}_refresh"].click], TAB, show, everything)
-    listen([control.change if field.kind == "text" else control.input for field, control in (
+    listen([control.blur if field.kind == "text" else control.input for field, control in (
         (field, controls[field.name]) for field in FIELDS)], keep, inputs=controls.inputs(), trigger_mode="always_last")
     quietly(controls["method"].change, lambda method: shown(method, controls), inputs=controls["method"],
             outputs=changing)
