@@ -175,21 +175,26 @@ def dare(of: Operands) -> Tensor:
 
 
 def uniform(start: int, count: int, seed: int) -> Tensor:
-    """Return numbers from 0 to 1 for the elements from ``start`` on, each by its own number (SplitMix64)."""
-    z = (torch.arange(start, start + count) + 1) * _signed(0x9E3779B97F4A7C15) + _signed(seed * 0xD1B54A32D192ED03)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        z = (z ^ _shifted(z, shift)) * _signed(factor)
-    return _shifted(z ^ _shifted(z, 31), 11).double() / 2**53
+    """Return numbers from 0 to 1 for the elements from ``start`` on, each by its own number.
+
+    A hash of 32 bits twice over (lowbias32, Wellons 2018), so that pieces of any size give the same.
+    """
+    bits = _mixed(torch.arange(start, start + count).to(torch.int32))
+    bits = _mixed(bits.add_(_signed(seed)))
+    return bits.bitwise_and_(0x7FFFFFFF).float() / 2**31
 
 
-def _shifted(bits: Tensor, by: int) -> Tensor:
-    """Return ``bits`` shifted right as if they had no sign."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+def _mixed(bits: Tensor) -> Tensor:
+    """Mix ``bits`` in place, taken as unsigned numbers of 32 bits."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        shifted = (bits >> shift).bitwise_and_((1 << (32 - shift)) - 1)
+        bits.bitwise_xor_(shifted).mul_(_signed(factor))
+    return bits
 
 
 def _signed(bits: int) -> int:
-    bits %= 2**64
-    return bits - 2**64 if bits >= 2**63 else bits
+    bits %= 2**32
+    return bits - 2**32 if bits >= 2**31 else bits
 
 
 def _trimmed(change: Tensor, share: float) -> Tensor:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from modules.core.codec import decode
@@ -39,7 +41,8 @@ def test_fields_of_a1111_are_accepted(client, app, models):
 
 
 @pytest.mark.parametrize("change, status, words", [
-    ({"model_b": "nothing"}, 404, "no checkpoint"), ({"method": "guess"}, 422, "method"), ({"alpha": "x"}, 422, "alpha"),
+    ({"model_b": "nothing"}, 404, "no checkpoint"), ({"method": "guess"}, 422, "method"),
+    ({"alpha": "x"}, 422, "alpha"),
     ({"name": "a"}, 422, "already"), ({"name": "../../x"}, 422, "file's name"), ({"interp_method": "x"}, 422, "method"),
     ({"metadata_json": "["}, 422, "JSON"), ({"unknown": 1}, 422, "unknown"), ({"vae": "none.pt"}, 404, "VAE"),
 ])
@@ -51,7 +54,7 @@ def test_what_cannot_be_is_refused_at_once(client, models, change, status, words
 def test_methods_are_listed_and_recipes_read(client, models):
     listed = client.get("/darkroom/v1/merges/methods").json()
     assert len(listed["methods"]) == 15 and "GRAD_V" in listed["presets"]
-    header = ('{"__metadata__":{"%s":"{\\"method\\":\\"slerp\\",\\"alpha\\":0.5}"}}' % OURS).encode()
+    header = json.dumps({"__metadata__": {OURS: json.dumps({"method": "slerp", "alpha": 0.5})}}).encode()
     (models / "merged.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     assert client.post("/darkroom/v1/merges/recipe", json={"model": "merged"}).json()["method"] == "slerp"
     assert client.post("/darkroom/v1/merges/recipe", json={"model": "a"}).status_code == 422
