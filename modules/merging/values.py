@@ -14,7 +14,7 @@ from modules.merging.tensors import DTYPES, FLOATS, Stored
 from modules.runtime.weights import is_finite
 
 # Elements at once: pieces stay in the processor's cache, and the memory that is needed does not depend on the model.
-PIECE = 1 << 20
+PIECE = 1 << 18
 LOW, HIGH = 0.01, 0.99
 
 
@@ -22,10 +22,20 @@ def pieces(step: Step, method: Method, bounds: tuple[float, float]) -> Iterator[
     """Yield the flat pieces of one tensor of the result. Raises ``InvalidModel`` where one is not a number."""
     dtype = DTYPES[step.info.dtype]
     for values in _computed(step, method, bounds):
-        written = values.to(dtype).reshape(-1)
-        if step.info.dtype in FLOATS and written.numel() and not is_finite(written):
+        if step.info.dtype in FLOATS and values.numel() and not _fits(values, dtype):
             _explain(step.name, values, dtype)
-        yield written
+        yield values.to(dtype).reshape(-1)
+
+
+def _fits(values: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether all ``values`` are numbers that ``dtype`` can hold; looked at before the cast, which is faster."""
+    if values.dtype == dtype:
+        return is_finite(values)
+    if values.dtype.itemsize == 1:
+        values = values.to(torch.float16)
+    low, high = torch.aminmax(values)
+    largest = torch.finfo(dtype).max
+    return bool((low >= -largest) & (high <= largest))
 
 
 def _computed(step: Step, method: Method, bounds: tuple[float, float]) -> Iterator[Tensor]:

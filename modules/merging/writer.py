@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -76,12 +77,15 @@ def write_safetensors(path: Path, infos: Sequence[tuple[str, TensorInfo]], metad
     """
     header = header_bytes(infos, metadata)
     digest = hashlib.sha256()
-    with path.open("wb", buffering=0) as file:
+    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1, "hash") as beside:
         _put(file, header)
+        hashed = beside.submit(digest.update, b"")
         for piece in pieces:
             view = raw(piece.contiguous())
-            digest.update(view)
+            hashed.result()
+            hashed = beside.submit(digest.update, view)
             _put(file, view)
+        hashed.result()
         found = f"0x{digest.hexdigest()}"
         if HASH in metadata:
             file.seek(header.index(_UNKNOWN.encode(), header.index(HASH.encode())))
