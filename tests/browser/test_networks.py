@@ -117,7 +117,8 @@ def test_a_description_is_text_and_nothing_else(open_page) -> None:
 def test_a_checkpoint_is_chosen_by_its_card(open_page, site) -> None:
     page = open_page()
     cards = opened(page, "checkpoint")
-    cards.first.click()
+    with page.expect_response(lambda response: response.url.endswith("/choose")):
+        cards.first.click()
     expect(page.locator("#setting_sd_model_checkpoint input")).to_have_value("stand-in.safetensors")
     expect(cards.first).to_have_attribute("aria-pressed", "true")
     assert site.app.settings.get().sd_model_checkpoint == "stand-in.safetensors"
