@@ -85,7 +85,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Print the figures as JSON."""
     options = parse()
-    config = configuration.read(options.config)
+    config = configuration.read(options.config, configuration.TrainingConfig)
     archive = options.data_dir / f"emoji-{config.data.size}.zip"
     pipeline = StableDiffusionPipeline.from_pretrained(options.model, dtype=torch.float32).to(options.device)
     found = dataset.load(archive, config.data.groups, config.data.tones)

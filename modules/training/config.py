@@ -140,6 +140,71 @@ class TrainingConfig:
     diffusion: DiffusionConfig
 
 
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters: their ``rank``, their scale ``alpha`` / ``rank``, and the layers that have one.
+
+    ``unet`` and ``text`` name kinds of layers (``lora.LAYERS``); without ``text`` the text encoder stays as it is.
+    ``dropout`` is the share of ranks left out of a step. The file's weights are ``fp16`` or ``fp32``.
+    """
+
+    rank: int = 8
+    alpha: float = 8.0
+    unet: tuple[str, ...] = ("attention",)
+    text: tuple[str, ...] = ()
+    dropout: float = 0.0
+    precision: str = "fp16"
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """A new ``word`` of ``vectors`` tokens that starts as the words of ``start``.
+
+    Each caption is put into one of ``templates``, which mention the word and ``{caption}``.
+    """
+
+    word: str
+    start: str
+    vectors: int = 4
+    templates: tuple[str, ...] = ("{caption}, {word}",)
+
+
+@dataclass(frozen=True)
+class AboutConfig:
+    """What a file says of itself, in the words of ``modelspec``."""
+
+    title: str = ""
+    description: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """What every adapter of a model has: pictures in a ``style`` (``styles.STYLES``), captions and training.
+
+    Of ``diffusion``, what describes the denoiser and its noise is not read: the model's folder says it.
+    """
+
+    data: DataConfig
+    diffusion: DiffusionConfig
+    style: str = "plain"
+    about: AboutConfig = field(default_factory=AboutConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraTraining(AdapterConfig):
+    """A LoRA and its training."""
+
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingTraining(AdapterConfig):
+    """An embedding (textual inversion) and its training."""
+
+    embedding: EmbeddingConfig
+
+
 Config = TypeVar("Config")
 
 
@@ -169,7 +234,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def read(path: Path) -> TrainingConfig:
-    """Read a configuration file."""
+def read(path: Path, kind: type[Config]) -> Config:
+    """Read a configuration file of a ``kind``: ``TrainingConfig``, ``LoraTraining`` or ``EmbeddingTraining``."""
     with path.open("rb") as file:
-        return build(TrainingConfig, tomllib.load(file), path.stem)
+        return build(kind, tomllib.load(file), path.stem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
@@ -26,6 +28,13 @@ class Denoiser(nn.Module):
     def forward(self, latents: torch.Tensor, steps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.unet(latents, steps, self.encode(tokens)).sample
         return output
+
+
+def read(folder: Path) -> Denoiser:
+    """Return the denoiser and the text encoder of a diffusers folder, in float32."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True)
+    return Denoiser(unet.float(), text.float())
 
 
 def build_unet(config: DiffusionConfig, channels: int, side: int) -> UNet2DConditionModel:

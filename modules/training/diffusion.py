@@ -1,4 +1,4 @@
-"""The diffusion stage: the denoiser and its text encoder on cached latents."""
+"""The diffusion stage: what is not frozen of the denoiser and its text encoder, on cached latents."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from modules.training.config import DiffusionConfig
 from modules.training.denoiser import Denoiser
 from modules.training.grids import save_grid
 from modules.training.latents import Cache
-from modules.training.loop import Average, adam, apply_rate, autocast, generator, rate
+from modules.training.loop import Average, adam, apply_rate, autocast, generator, learned, learned_state, rate
 
 Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
 class DiffusionStage:
-    """Trains ``model`` on ``cache``; draws ``prompts`` (token ids [n, positions]) through ``decode`` as it goes."""
+    """Trains what is not frozen of ``model`` on ``cache``.
+
+    Draws ``prompts`` (token ids [n, positions]) through ``decode`` as it goes.
+    """
 
     def __init__(
         self, config: DiffusionConfig, model: Denoiser, cache: Cache, prompts: torch.Tensor, decode: Decode,
@@ -31,15 +34,13 @@ class DiffusionStage:
         self.cache = Cache(cache.latents.to(device), cache.tokens.to(device), cache.empty.to(device))
         self.prompts = prompts.to(device)
         self.process = noise.process(config, device)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device, memory_format=torch.channels_last).train()
         self.forward: Any = torch.compile(self.model) if loop.compile else self.model
-        self.optimizer = adam(
-            [
-                {"params": list(model.unet.parameters())},
-                {"params": list(model.text.parameters()), "scale": config.text_lr_scale},
-            ],
-            loop,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": learned(model.unet)},
+            {"params": learned(model.text), "scale": config.text_lr_scale},
+        ]
+        self.optimizer = adam([group for group in groups if group["params"]], loop)
         self.average = self.fresh_average()
 
     def warm_up(self) -> None:
@@ -61,7 +62,7 @@ class DiffusionStage:
             loss = self.loss(loop.batch // parts, source) / parts
             loss.backward()
             total += loss.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), loop.clip)
+        norm = nn.utils.clip_grad_norm_(learned(self.model), loop.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.model, number)
@@ -102,14 +103,14 @@ class DiffusionStage:
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
         return {
-            "model": self.model.state_dict(),
+            "model": learned_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.weights,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict({**self.model.state_dict(), **state["model"]})
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load(state["average"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +36,22 @@ def render(data: Dataset, scenes: Sequence[Scene], device: torch.device) -> torc
     return compose(rgba, grounds, colours, scale, centre)
 
 
+def batches(
+    data: Dataset, scenes: Sequence[Scene], device: torch.device, count: int = 64
+) -> Iterator[torch.Tensor]:
+    """Yield the pictures of ``scenes``, up to ``count`` at a time."""
+    for start in range(0, len(scenes), count):
+        yield render(data, scenes[start : start + count], device)
+
+
 @torch.no_grad()
-def encode(
-    model: AutoencoderKL, data: Dataset, scenes: Sequence[Scene], device: torch.device, batch: int = 64
-) -> torch.Tensor:
-    """Return the means of the posterior [n, c, h, w] of every scene, as float16 on the CPU, unscaled."""
+def encode(model: AutoencoderKL, pictures: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the means of the posterior [n, c, h, w] of batches of pictures, as float16 on the CPU, unscaled."""
     parts = []
-    for start in range(0, len(scenes), batch):
-        pixels = render(data, scenes[start : start + batch], device)
-        parts.append(model.encode(pixels).latent_dist.mean.half().cpu())
-        if start // batch % 20 == 0:
-            logger.info("encoded %d of %d scenes", start + len(parts[-1]), len(scenes))
+    for number, pixels in enumerate(pictures):
+        parts.append(model.encode(pixels.to(model.device)).latent_dist.mean.half().cpu())
+        if number % 20 == 0:
+            logger.info("encoded %d pictures", sum(map(len, parts)))
     return torch.cat(parts)
 
 

@@ -55,7 +55,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 class Average:
-    """An exponential moving average of a module's parameters, optionally kept on the CPU.
+    """An exponential moving average of the parameters that a module learns, optionally kept on the CPU.
 
     The decay warms up as (1 + step) / (10 + step), so that a short run is not an average of its start.
     """
@@ -63,7 +63,8 @@ class Average:
     def __init__(self, module: nn.Module, decay: float, device: torch.device | None = None) -> None:
         self.decay = decay
         self.weights = {
-            name: value.detach().clone().to(device or value.device) for name, value in module.named_parameters()
+            name: value.detach().clone().to(device or value.device)
+            for name, value in module.named_parameters() if value.requires_grad
         }
 
     @torch.no_grad()
@@ -78,13 +79,14 @@ class Average:
     @contextmanager
     def lent(self, module: nn.Module) -> Iterator[None]:
         """Put the average in place of the module's weights, in evaluation mode, and put them back afterwards."""
-        kept = {name: value.detach().clone() for name, value in module.named_parameters()}
+        parameters, training = dict(module.named_parameters()), module.training
+        kept = {name: parameters[name].detach().clone() for name in self.weights}
         _copy(self.weights, module)
         module.eval()
         try:
             yield
         finally:
-            module.train()
+            module.train(training)
             _copy(kept, module)
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
@@ -95,8 +97,20 @@ class Average:
 
 @torch.no_grad()
 def _copy(weights: dict[str, torch.Tensor], module: nn.Module) -> None:
-    for name, value in module.named_parameters():
-        value.copy_(weights[name])
+    parameters = dict(module.named_parameters())
+    for name, value in weights.items():
+        parameters[name].copy_(value)
+
+
+def learned(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module that are not frozen."""
+    return [value for value in module.parameters() if value.requires_grad]
+
+
+def learned_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state of a module without what is frozen."""
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
 def adam(parameters: Iterable[dict[str, Any]], config: LoopConfig) -> torch.optim.AdamW:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from modules.core.errors import InvalidRequest
+from modules.core.errors import InvalidModel, InvalidRequest
 from modules.training.config import DiffusionConfig
 
 TIMESTEPS = 1000
+# What a scheduler of Stable Diffusion means where its settings do not say.
+SCHEDULER: Mapping[str, Any] = MappingProxyType({
+    "num_train_timesteps": TIMESTEPS, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+    "trained_betas": None, "prediction_type": "epsilon", "rescale_betas_zero_snr": False,
+})
 
 
 def betas(start: float, end: float) -> torch.Tensor:
@@ -51,6 +58,20 @@ def process(config: DiffusionConfig, device: torch.device) -> Process:
     levels = torch.cumprod(1 - betas(config.beta_start, config.beta_end), 0)
     levels = zero_terminal(levels) if config.zero_snr else levels
     return Process(levels.float().to(device), config.prediction)
+
+
+def of_model(config: DiffusionConfig, settings: Mapping[str, Any]) -> DiffusionConfig:
+    """Return ``config`` with the process of a diffusers scheduler's ``settings``.
+
+    Raises ``InvalidModel`` for one that training does not know.
+    """
+    told = {**SCHEDULER, **settings}
+    if told["beta_schedule"] != "scaled_linear" or told["num_train_timesteps"] != TIMESTEPS or told["trained_betas"]:
+        raise InvalidModel("The model's noise schedule is not Stable Diffusion's.", "Adapters for it cannot be made.")
+    return replace(
+        config, beta_start=told["beta_start"], beta_end=told["beta_end"], prediction=told["prediction_type"],
+        zero_snr=told["rescale_betas_zero_snr"],
+    )
 
 
 def scheduler_settings(config: DiffusionConfig) -> dict[str, Any]:

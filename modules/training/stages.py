@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL
+from transformers import CLIPTokenizer
 
 from modules.core.errors import NotFound
-from modules.training import captions, checkpoint, dataset, diffusion, latents, loop, sample, tokenizer
+from modules.training import captions, checkpoint, dataset, denoiser, diffusion, latents, loop, sample, tokenizer
 from modules.training.autoencoder import AutoencoderStage, build
-from modules.training.config import DiffusionConfig, TrainingConfig
+from modules.training.captions import Scene
+from modules.training.config import AdapterConfig, DiffusionConfig, TrainingConfig
 from modules.training.dataset import Dataset
 from modules.training.denoiser import Denoiser, build_text, build_unet
 from modules.training.latents import Cache
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 class Workspace:
     """Where a run reads and writes: the prepared ``archive``, its ``folder``, its ``device``, and its time.
 
-    ``start`` is an exported model to go on from, with a fresh optimizer, where the checkpoints themselves are lost.
+    ``start`` is an exported model to go on from, with a fresh optimizer, where the checkpoints themselves are lost; for
+    an adapter, the model that it is for. An adapter's ``archive`` may be a folder of captioned pictures.
     """
 
     archive: Path
@@ -64,8 +66,8 @@ def trained_autoencoder(config: TrainingConfig, space: Workspace) -> Autoencoder
     return model.to(space.device).eval()
 
 
-def subjects(config: TrainingConfig, archive: Path) -> Dataset:
-    """Return the pictures that the denoiser learns."""
+def subjects(config: TrainingConfig | AdapterConfig, archive: Path) -> Dataset:
+    """Return the pictures that the denoiser, or an adapter of it, learns."""
     found = dataset.load(archive, tones=config.data.tones)
     wanted = config.diffusion
     groups = wanted.groups or config.data.groups
@@ -76,17 +78,23 @@ def subjects(config: TrainingConfig, archive: Path) -> Dataset:
     )
 
 
+def composed(config: DiffusionConfig, data: Dataset) -> tuple[list[Scene], list[list[str]]]:
+    """Return the scenes that a configuration draws of ``data``, and the wordings of each."""
+    wanted, seed = config.captions, config.loop.seed
+    scenes = captions.draw_scenes(data.entries, wanted, config.draws, seed)
+    texts = [
+        captions.wordings(scene, data.entries[scene.index], wanted, config.wordings, seed) for scene in scenes
+    ]
+    return scenes, texts
+
+
 def cache_latents(config: TrainingConfig, space: Workspace) -> None:
     """Encode all scenes; writes ``vae``, ``tokenizer``, ``latents`` and ``subjects.json`` into the run's folder."""
-    wanted, seed = config.diffusion, config.diffusion.loop.seed
     data = subjects(config, space.archive)
-    scenes = captions.draw_scenes(data.entries, wanted.captions, wanted.draws, seed)
-    texts = [
-        captions.wordings(scene, data.entries[scene.index], wanted.captions, wanted.wordings, seed) for scene in scenes
-    ]
+    scenes, texts = composed(config.diffusion, data)
     tokens = _tokens(config, space, texts)
     vae = trained_autoencoder(config, space)
-    scaled = latents.standardise(vae, latents.encode(vae, data, scenes, space.device))
+    scaled = latents.standardise(vae, latents.encode(vae, latents.batches(data, scenes, space.device)))
     vae.save_pretrained(space.folder / "vae")
     state = {"latents": scaled.half(), "tokens": tokens[:-1].unflatten(0, (len(scenes), -1)), "empty": tokens[-1]}
     checkpoint.save(space.folder / "latents", 0, state, keep=1)
@@ -133,8 +141,7 @@ def train_diffusion(config: TrainingConfig, space: Workspace) -> bool:
     )
     model = build_denoiser(wanted, own, cache.latents.shape)
     if space.start is not None:
-        unet, text = UNet2DConditionModel.from_pretrained(space.start / "unet"), space.start / "text_encoder"
-        model = Denoiser(unet.float(), CLIPTextModel.from_pretrained(text).float())
+        model = denoiser.read(space.start)
     logger.info("%.2f M parameters", sum(value.numel() for value in model.parameters()) / 1e6)
     stage = diffusion.DiffusionStage(
         wanted, model, cache, prompts, lambda found: sample.decode(vae, found), space.device, folder

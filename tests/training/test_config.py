@@ -9,7 +9,7 @@ from modules.training.__main__ import CONFIGS
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_the_shipped_configurations_are_complete(name):
-    read = config.read(CONFIGS / f"{name}.toml")
+    read = config.read(CONFIGS / f"{name}.toml", config.TrainingConfig)
     assert read.data.size >= 128
     assert isinstance(read.autoencoder.block_out_channels, tuple)
     assert read.autoencoder.latent_channels == 16 and read.diffusion.loop.batch > 0

@@ -20,7 +20,7 @@ def test_every_scene_is_encoded_once_in_order(config, data):
     torch.manual_seed(0)
     model = autoencoder.build(config.autoencoder, 32).eval()
     scenes = [Scene(index) for index in range(len(data.entries))]
-    found = latents.encode(model, data, scenes, CPU, batch=4)
+    found = latents.encode(model, latents.batches(data, scenes, CPU, 4))
     with torch.no_grad():
         wanted = model.encode(latents.render(data, scenes, CPU)).latent_dist.mean
     assert found.dtype == torch.float16 and torch.allclose(found.float(), wanted, atol=2e-3)

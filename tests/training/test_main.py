@@ -79,7 +79,8 @@ def test_an_expected_failure_is_one_line(arguments, caplog):
 
 
 def test_steps_can_be_given_for_the_machine_at_hand(arguments):
-    config = command.with_steps(configuration.read(command.CONFIGS / "gpu.toml"), "diffusion", 7)
+    config = configuration.read(command.CONFIGS / "gpu.toml", configuration.TrainingConfig)
+    config = command.with_steps(config, "diffusion", 7)
     assert config.diffusion.loop.steps == 7 and config.autoencoder.loop.steps != 7
     assert dataclasses.replace(config) == config
 
