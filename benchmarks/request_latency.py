@@ -78,7 +78,7 @@ def serve(root: str, nowebui: bool, told: Any) -> None:
 
     picture = Path(root) / "picture.png"
     Image.new("RGB", (64, 64)).save(picture)
-    places = folders(Path(root), {}, ())
+    places = folders(Path(root), {}, {})
     places.checkpoints[0].mkdir(parents=True, exist_ok=True)
     (places.checkpoints[0] / "model.safetensors").write_bytes(b"x")
     library = Library(places, HashCache(Path(root) / "hashes.sqlite3"))

@@ -32,6 +32,10 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 })
 # A1111's and Forge's folders of upscalers below models/.
 _UPSCALERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET", "HAT")
+# Folders of an installation with models that come with the program.
+BUNDLED: Mapping[str, str] = MappingProxyType({
+    CHECKPOINT: "models/Stable-diffusion", LORA: "models/Lora/darkroom-starter", EMBEDDING: "embeddings/darkroom-starter",
+})
 _MAX_NAME = 1000
 
 
@@ -82,38 +86,43 @@ class Folders:
         }[kind]
 
 
-def folders(root: Path, flags: Mapping[str, str], bundled: tuple[str, ...] = ("models/Stable-diffusion",)) -> Folders:
+def folders(root: Path, flags: Mapping[str, str], bundled: Mapping[str, str] = BUNDLED) -> Folders:
     """Return the folders of the installation at ``root``, following A1111's names and flags. Touches no disk.
 
     ``flags`` maps the names of command-line flags (``data_dir``, ``ckpt_dir`` ...) to what was given; empty values
     count as absent, relative paths start at the current folder. As there, ``--ckpt-dir``, ``--vae-dir`` and
     ``--esrgan-models-path`` add to the usual folder, while ``--lora-dir``, ``--embeddings-dir`` and
-    ``--hypernetwork-dir`` replace it. ``bundled`` are folders below ``root`` that are listed whatever the flags say.
+    ``--hypernetwork-dir`` replace it. ``bundled`` are folders below ``root``, by kind, that are listed whatever the
+    flags say.
     """
     root = _absolute(root)
     given = {name: _absolute(value) for name, value in flags.items() if value and name in _PATH_FLAGS}
     data = given.get("data_dir", root)
     models = given.get("models_dir", data / "models")
-    shipped = tuple(root / folder for folder in bundled)
+    shipped = {kind: root / folder for kind, folder in bundled.items()}
 
     def also(flag: str, *usual: Path) -> tuple[Path, ...]:
         return _distinct((*usual, *([given[flag]] if flag in given else [])))
+
+    def with_shipped(kind: str, *usual: Path) -> tuple[Path, ...]:
+        own = [shipped[kind]] if kind in shipped else []
+        return (*usual, *(path for path in own if not any(path.is_relative_to(folder) for folder in usual)))
 
     return Folders(
         root=root,
         data_dir=data,
         models_dir=models,
-        checkpoints=_distinct((*also("ckpt_dir", models / "Stable-diffusion"), *shipped)),
+        checkpoints=with_shipped(CHECKPOINT, *also("ckpt_dir", models / "Stable-diffusion")),
         checkpoint_files=(given["ckpt"],) if "ckpt" in given else (),
         vae=also("vae_dir", models / "VAE"),
         vae_approx=_distinct((models / "VAE-approx", root / "models" / "VAE-approx")),
-        lora=(given.get("lora_dir", models / "Lora"),),
-        embeddings=(given.get("embeddings_dir", data / "embeddings"),),
+        lora=with_shipped(LORA, given.get("lora_dir", models / "Lora")),
+        embeddings=with_shipped(EMBEDDING, given.get("embeddings_dir", data / "embeddings")),
         esrgan=also("esrgan_models_path", *(models / folder for folder in _UPSCALERS)),
         controlnet=also("controlnet_dir", models / "ControlNet"),
         hypernetworks=(given.get("hypernetwork_dir", models / "hypernetworks"),),
         wildcards=also("wildcards_dir", data / "wildcards"),
-        bundled=shipped,
+        bundled=tuple(shipped.values()),
         outputs=given.get("output_dir", data / "outputs"),
         extensions=_distinct((data / "extensions", root / "extensions")),
         cache=data / "cache",

@@ -39,7 +39,8 @@ def test_the_usual_folders() -> None:
         embeddings=(ROOT / "embeddings",), esrgan=tuple(models / name for name in UPSCALERS),
         controlnet=(models / "ControlNet",),
         hypernetworks=(models / "hypernetworks",), wildcards=(ROOT / "wildcards",),
-        bundled=(models / "Stable-diffusion",), outputs=ROOT / "outputs", extensions=(ROOT / "extensions",),
+        bundled=(models / "Stable-diffusion", models / "Lora/darkroom-starter", ROOT / "embeddings/darkroom-starter"),
+        outputs=ROOT / "outputs", extensions=(ROOT / "extensions",),
         cache=ROOT / "cache", config=ROOT / "config.json", styles=ROOT / "styles.csv",
     )
     assert found.spool == ROOT / "cache/spool"
@@ -47,23 +48,23 @@ def test_the_usual_folders() -> None:
 
 @pytest.mark.parametrize(("flags", "field", "expected"), [
     ({"data_dir": "/data"}, "outputs", Path("/data/outputs")),
-    ({"data_dir": "/data"}, "embeddings", (Path("/data/embeddings"),)),
+    ({"data_dir": "/data"}, "embeddings", (Path("/data/embeddings"), ROOT / "embeddings/darkroom-starter")),
     ({"data_dir": "/data"}, "extensions", (Path("/data/extensions"), ROOT / "extensions")),
     ({"data_dir": "/data"}, "config", Path("/data/config.json")),
-    ({"data_dir": "/data", "models_dir": "/m"}, "lora", (Path("/m/Lora"),)),
+    ({"data_dir": "/data", "models_dir": "/m"}, "lora", (Path("/m/Lora"), ROOT / "models/Lora/darkroom-starter")),
     ({"models_dir": "/m"}, "outputs", ROOT / "outputs"),
     ({"models_dir": "/m"}, "checkpoints", (Path("/m/Stable-diffusion"), ROOT / "models/Stable-diffusion")),
     ({"ckpt_dir": "/c"}, "checkpoints", (ROOT / "models/Stable-diffusion", Path("/c"))),
     ({"ckpt": "/c/a.ckpt"}, "checkpoint_files", (Path("/c/a.ckpt"),)),
     ({"vae_dir": "/v"}, "vae", (ROOT / "models/VAE", Path("/v"))),
-    ({"lora_dir": "/l"}, "lora", (Path("/l"),)),
-    ({"embeddings_dir": "/e"}, "embeddings", (Path("/e"),)),
+    ({"lora_dir": "/l"}, "lora", (Path("/l"), ROOT / "models/Lora/darkroom-starter")),
+    ({"embeddings_dir": "/e"}, "embeddings", (Path("/e"), ROOT / "embeddings/darkroom-starter")),
     ({"hypernetwork_dir": "/h"}, "hypernetworks", (Path("/h"),)),
     ({"esrgan_models_path": "/u"}, "esrgan", (*(ROOT / "models" / name for name in UPSCALERS), Path("/u"))),
     ({"output_dir": "/o"}, "outputs", Path("/o")),
     ({"output_dir": ""}, "outputs", ROOT / "outputs"),
     ({"output_dir": "here/../out"}, "outputs", Path.cwd() / "out"),
-    ({"lora_dir": "~/l"}, "lora", (Path.home() / "l",)),
+    ({"lora_dir": "~/l"}, "lora", (Path.home() / "l", ROOT / "models/Lora/darkroom-starter")),
     ({"listen": "true", "api": ""}, "outputs", ROOT / "outputs"),
 ])
 def test_flags(flags: dict, field: str, expected: object) -> None:
