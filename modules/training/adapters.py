@@ -170,6 +170,6 @@ def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
     """Write a safetensors file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, dict(sorted(metadata.items())))
+    save_file(tensors, partial, metadata)
     partial.replace(path)
     logger.info("%9d  %s", path.stat().st_size, path)
