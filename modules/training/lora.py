@@ -114,13 +114,13 @@ class LoraStage(DiffusionStage):
 
 
 def tensors(model: Denoiser, precision: torch.dtype) -> dict[str, torch.Tensor]:
-    """Return the adapters under the names of kohya-ss' sd-scripts (``lora_unet_``, ``lora_te_``), on the CPU."""
+    """Return copies of the adapters under the names of kohya-ss' sd-scripts (``lora_unet_``, ``lora_te_``)."""
     found: dict[str, torch.Tensor] = {}
     for prefix, network in (("lora_unet", model.unet), ("lora_te_text_model", model.text)):
         for name, adapter in adapters(network):
             key = f"{prefix}_{name.removeprefix('text_model.').replace('.', '_')}"
             for side, layer in (("down", adapter.down), ("up", adapter.up)):
-                weight = layer.weight.detach().to("cpu", precision)
+                weight = layer.weight.detach().to("cpu", precision, copy=True)
                 found[f"{key}.lora_{side}.weight"] = weight.contiguous(memory_format=torch.contiguous_format)
             found[f"{key}.alpha"] = torch.tensor(adapter.config.alpha, dtype=precision)
     return found
