@@ -19,16 +19,20 @@ def plain(pixels: torch.Tensor) -> torch.Tensor:
     return pixels
 
 
-def duotone(pixels: torch.Tensor, shadows: Colour, lights: Colour) -> torch.Tensor:
-    """Return each pixel as a mixture of two colours (0..255) by its luma: a black-and-white print, tinted."""
+def duotone(pixels: torch.Tensor, lights: Colour, shadows: Colour, gamma: float = 1.0) -> torch.Tensor:
+    """Return each pixel as a mixture of two colours (0..255): a black-and-white print, tinted.
+
+    The share of ``shadows`` is the pixel's density, one minus its luma, to the power of ``gamma``.
+    """
     luma = (pixels * pixels.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    low, high = (pixels.new_tensor(colour).view(1, 3, 1, 1) / 127.5 - 1 for colour in (shadows, lights))
-    return torch.lerp(low, high, (luma + 1) / 2)
+    light, shadow = (pixels.new_tensor(colour).view(1, 3, 1, 1) / 127.5 - 1 for colour in (lights, shadows))
+    return torch.lerp(light, shadow, ((1 - luma) / 2).clamp(0, 1) ** gamma)
 
 
 STYLES: Mapping[str, Style] = MappingProxyType({
     "plain": plain,
-    "safelight": partial(duotone, shadows=(18, 2, 4), lights=(246, 58, 44)),  # a print in the light of a red lamp
-    "sepia": partial(duotone, shadows=(52, 28, 12), lights=(246, 226, 188)),  # a toned print on cream paper
-    "cyanotype": partial(duotone, shadows=(8, 34, 92), lights=(214, 232, 246)),
+    "sepia": partial(duotone, lights=(246, 226, 188), shadows=(52, 28, 12)),
+    # Negatives: what was white is dark.
+    "safelight": partial(duotone, lights=(14, 2, 6), shadows=(255, 74, 52), gamma=0.5),
+    "blueprint": partial(duotone, lights=(34, 84, 196), shadows=(236, 244, 255), gamma=0.5),
 })

@@ -5,6 +5,7 @@ import pytest
 from modules.core.errors import InvalidRequest
 from modules.training import config
 from modules.training.__main__ import CONFIGS
+from modules.training.styles import STYLES
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
@@ -13,6 +14,12 @@ def test_the_shipped_configurations_are_complete(name):
     assert read.data.size >= 128
     assert isinstance(read.autoencoder.block_out_channels, tuple)
     assert read.autoencoder.latent_channels == 16 and read.diffusion.loop.batch > 0
+
+
+@pytest.mark.parametrize(("name", "kind"), [("lora", config.LoraTraining), ("embedding", config.EmbeddingTraining)])
+def test_the_shipped_configurations_of_adapters_are_complete(name, kind):
+    read = config.read(CONFIGS / f"{name}.toml", kind)
+    assert read.style in STYLES and read.about.license == "MIT" and read.diffusion.loop.steps > 0
 
 
 def test_integers_are_taken_as_floats_and_tables_nest():

@@ -90,3 +90,25 @@ def test_preparing_writes_the_archive(arguments, packages, tmp_path, monkeypatch
     arguments[3] = str(tmp_path / "fresh")
     assert command.main(["prepare", *arguments]) == 0
     assert (tmp_path / "fresh" / "emoji-32.zip").is_file()
+
+
+ADAPTERS = {"lora": "[lora]\nrank = 2", "embedding": '[embedding]\nword = "aglow"\nstart = "red"\nvectors = 2'}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_an_adapter_is_one_command_that_goes_on_where_it_was(arguments, tmp_path, kind):
+    assert command.main(["all", *arguments]) == 0
+    own = tmp_path / f"{kind}.toml"
+    diffusion = "[diffusion]\nloop = {steps = 2, batch = 2, lr = 1e-3}\ndraws = 2"
+    own.write_text(f'style = "sepia"\n[data]\nsize = 32\n{ADAPTERS[kind]}\n{diffusion}\n')
+    model, file = arguments[-1], tmp_path / f"{kind}.safetensors"
+    given = [kind, "--config", str(own), *arguments[2:-1], str(file), "--model", model]
+    assert command.main([*given, "--seconds", "0"]) == command.OUT_OF_TIME
+    first = {name: value.tolist() for name, value in load_file(file).items()}
+    assert command.main(given) == 0
+    assert {name: value.tolist() for name, value in load_file(file).items()} != first
+
+
+def test_an_adapter_without_a_model_says_so(arguments, caplog):
+    assert command.main(["lora", "--data-dir", arguments[3], "--device", "cpu"]) == 1
+    assert "no model" in caplog.text
