@@ -34,7 +34,9 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 _UPSCALERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET", "HAT")
 # Folders of an installation with models that come with the program.
 BUNDLED: Mapping[str, str] = MappingProxyType({
-    CHECKPOINT: "models/Stable-diffusion", LORA: "models/Lora/darkroom-starter", EMBEDDING: "embeddings/darkroom-starter",
+    CHECKPOINT: "models/Stable-diffusion",
+    LORA: "models/Lora/darkroom-starter",
+    EMBEDDING: "embeddings/darkroom-starter",
 })
 _MAX_NAME = 1000
 

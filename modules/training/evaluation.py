@@ -13,6 +13,7 @@ from modules.training import captions, losses
 from modules.training.autoencoder import fixed_pictures, reconstruct
 from modules.training.compose import GROUNDS, OBJECTS
 from modules.training.dataset import Dataset, Entry
+from modules.training.styles import Duotone
 
 BORDER = 6
 FEATURE_SIDE = 32
@@ -80,6 +81,18 @@ def nearest_labels(pixels: torch.Tensor, data: Dataset) -> list[str]:
     references = features(fixed_pictures(data.rgba))
     nearest = torch.cdist(features(pixels), references).argmin(1)
     return [data.entries[index].label for index in nearest]
+
+
+def off_palette(pixels: torch.Tensor, style: Duotone) -> torch.Tensor:
+    """Return how far [n, 3, h, w] in -1..1 are from a style's colours: the mean distance in RGB, 0..255, [n].
+
+    Each pixel's is that to the nearest mixture of the style's two colours.
+    """
+    points = (pixels.float().clamp(-1, 1) + 1).mul(127.5).flatten(2)
+    start, end = (points.new_tensor(colour)[:, None] for colour in (style.lights, style.shadows))
+    along = ((points - start) * (end - start)).sum(1, keepdim=True) / (end - start).square().sum()
+    nearest = start + along.clamp(0, 1) * (end - start)
+    return (points - nearest).norm(dim=1).mean(1)
 
 
 @dataclass(frozen=True)

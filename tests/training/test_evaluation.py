@@ -5,6 +5,7 @@ from modules.training import evaluation, latents
 from modules.training.captions import Scene, held_out
 from modules.training.compose import GROUNDS, OBJECTS
 from modules.training.evaluation import Question
+from modules.training.styles import Duotone
 
 CPU = torch.device("cpu")
 
@@ -69,3 +70,10 @@ def test_reconstruction_is_reported_for_both_grounds(data):
 
     found = evaluation.reconstruction(Same(), data)
     assert found["blue"] == pytest.approx(40.0, abs=0.2) and found["white"] >= 40.0
+
+
+def test_distance_from_a_palette_is_that_to_the_nearest_mixture():
+    style = Duotone(lights=(0, 0, 0), shadows=(200, 0, 0))
+    colours = torch.tensor([(100, 0, 0), (100, 30, 40), (0, 0, 60), (255, 0, 0)]) / 127.5 - 1
+    pictures = colours[:, :, None, None].expand(4, 3, 2, 2)
+    assert torch.allclose(evaluation.off_palette(pictures, style), torch.tensor([0.0, 50, 60, 55]), atol=1e-3)
