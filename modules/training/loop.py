@@ -177,7 +177,9 @@ def run(
             logger.info(describe(step, config.steps, (now - logged) / (step - logged_step), values))
             logged, logged_step = now, step
         if step % config.sample_every == 0:
+            before = clock()
             stage.sample(step)
+            logged += clock() - before  # no part of a step
         finished = step == config.steps or limits.reached(now - start)
         if finished or now - saved >= config.checkpoint_seconds:
             save()
