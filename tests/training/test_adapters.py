@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -182,3 +183,23 @@ def test_the_extension_reads_the_vectors_that_were_trained(word, space, root):
     (_, learned), = checkpoint.newest(space.folder / "embedding")["stage"]["average"].items()
     table = generated(root, "a cat, aglow")["text_encoder"].get_input_embeddings().weight
     assert torch.equal(table[-len(learned):], learned) and learned.shape == (3, 32)
+
+
+def test_diffusers_reads_both_files(network, word, space, tmp_path, source):
+    files = tmp_path / "glow.safetensors", tmp_path / "aglow.safetensors"
+    adapters.train_lora(network, space, files[0])
+    adapters.train_embedding(word, space, files[1])
+    pipeline = StableDiffusionPipeline.from_pretrained(space.start, dtype=torch.float32, local_files_only=True)
+    pipeline.load_textual_inversion(str(files[1]), token="aglow")
+    learned = load_file(files[1])["emb_params"]
+    assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight[-3:], learned)
+    pipeline.load_lora_weights(str(files[0]))
+    base = adapters.read_base(space.start)
+    lora.attach(base.model, network.lora, 0)
+    weights = checkpoint.newest(space.folder / "lora")["stage"]["average"]
+    base.model.load_state_dict({**base.model.state_dict(), **weights})
+    given = torch.randn(2, 4, 8, 8, generator=source), torch.tensor([10, 900])
+    ids = tokenizer.encode(base.tokenizer, ["a cat", "red circle"])
+    with torch.no_grad():
+        theirs = Denoiser(pipeline.unet, pipeline.text_encoder)(*given, ids)
+        assert torch.allclose(theirs, base.model(*given, ids), atol=1e-5)
