@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import save
 from transformers import CLIPTokenizer
 
 from modules.core.errors import InvalidModel, InvalidRequest, NotFound
@@ -170,6 +170,6 @@ def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
     """Write a safetensors file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
+    partial.write_bytes(save(tensors, metadata))
     partial.replace(path)
     logger.info("%9d  %s", path.stat().st_size, path)
