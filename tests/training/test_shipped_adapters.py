@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = {LORA: ROOT / "models/Lora/darkroom-starter/safelight.safetensors",
          EMBEDDING: ROOT / "embeddings/darkroom-starter/starter-blueprint.safetensors"}
 ELSEWHERE = ("data_dir", "models_dir", "lora_dir", "embeddings_dir")
-REQUEST = Request(prompt="", model="darkroom-starter", seed=1, width=128, height=128, steps=8, cfg_scale=4.0,
+REQUEST = Request(prompt="", model="darkroom-starter", seed=1, width=128, height=128, steps=8, guidance_scale=4.0,
                   sampler="DDIM")
 
 
