@@ -60,7 +60,8 @@ def draw(prompts: Sequence[str], cache: Path, options: argparse.Namespace) -> di
         watch = Collected()
         for number, prompt in enumerate(prompts):
             request = Request(prompt=pattern.format(prompt), model="darkroom-starter", seed=options.seed + number,
-                              width=128, height=128, steps=options.steps, guidance_scale=options.guidance, sampler="DDIM")
+                              width=128, height=128, steps=options.steps, sampler="DDIM",
+                              guidance_scale=options.guidance)
             result = engine.generate(request, host.active(request), watch)
             if result.warnings:
                 raise SystemExit("\n".join(result.warnings))
