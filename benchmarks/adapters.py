@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -66,7 +65,7 @@ def draw(prompts: Sequence[str], cache: Path, options: argparse.Namespace) -> di
             if result.warnings:
                 raise SystemExit("\n".join(result.warnings))
         drawn[form] = watch.images
-        logging.info("%s", form)
+        print(f"{form}: {len(watch.images)} pictures", file=sys.stderr)
     return drawn
 
 
