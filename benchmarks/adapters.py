@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.starter import draw
 from modules.training.compose import LUMA
@@ -26,6 +25,7 @@ from modules.training.evaluation import off_palette
 from modules.training.grids import save_grid
 from modules.training.styles import BLUEPRINT, SAFELIGHT
 
+ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models/Stable-diffusion/darkroom-starter"
 LORA = ROOT / "models/Lora/darkroom-starter/safelight.safetensors"
 EMBEDDING = ROOT / "embeddings/darkroom-starter/starter-blueprint.safetensors"
