@@ -76,7 +76,6 @@ def show(page: Page, url: str) -> None:
         page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#txt2img_generate")
     page.wait_for_selector("body.restored-img2img")
-    page.wait_for_selector("body.restored-extras")
 
 
 def _is_ours(address: str, url: str) -> bool:

@@ -165,7 +165,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     changes = [controls[field.name].input for field in controls.form if field.kind != "text"]
     listen([keep.click, *changes], store, inputs=controls.inputs(), trigger_mode="always_last")
     again = gr.Button(visible="hidden", elem_id="extras_reload")
-    restoring([page.load, tab.select, again.click], TAB, restore, controls.outputs())
+    restoring([tab.select, again.click], TAB, restore, controls.outputs())
     submitted = submission(TAB)
     tell(quietly(controls.buttons["extras_generate"].click, generate, inputs=controls.inputs(), outputs=submitted,
                  trigger_mode="multiple"), submitted)
