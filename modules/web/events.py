@@ -29,9 +29,7 @@ def restoring(triggers: list[Any], tab: str, action: Callable[..., Any], outputs
     Whatever was typed earlier would be overwritten by it, and storing the form earlier would overwrite what is stored.
     """
     for trigger in triggers:
-        asked = quietly(trigger, action, outputs=outputs, js=_marked(tab, "remove"))
-        quietly(asked.then, js=_marked(tab, "add"))
-
-
-def _marked(tab: str, change: str) -> str:
-    return f"() => {{ document.body.classList.{change}('restored-{tab}'); return []; }}"
+        # Each is answered, so that the page can tell by counting when the last one was.
+        asked = quietly(trigger, action, outputs=outputs, trigger_mode="multiple",
+                        js=f"() => {{ window.darkroom.restoring('{tab}'); return []; }}")
+        quietly(asked.then, js=f"() => {{ window.darkroom.restored('{tab}'); return []; }}")

@@ -20,6 +20,8 @@ const TITLES = '.tool, [id$="_interrupt"], [id$="_skip"]';
 // Buttons of every tab that makes pictures, by the end of their ids.
 const BUTTONS = { interrupt, skip, styles_edit_button: () => editStyles(openGenerator()), generate: () => attempt(() => call("session")) };
 
+const PATIENCE = 20_000; // milliseconds
+
 window.darkroom = {
   generate,
   merging,
@@ -28,6 +30,8 @@ window.darkroom = {
   refresh: () => { session.panel?.fail(null); session.panel?.refresh(); otherModel(); },
   infotext: () => session.panel?.current()?.infotext || "",
   shown,
+  restoring: (tab) => restoring(tab, 1),
+  restored: (tab) => requestAnimationFrame(() => requestAnimationFrame(() => restoring(tab, -1))),
   pasted,
   scaled,
   seed,
@@ -40,6 +44,18 @@ function seed(kind, present) {
   if (!picture) return present;
   if (kind === "seed") return picture.seed;
   return /Variation seed: (\d+)/.exec(picture.infotext)?.[1] ?? present;
+}
+
+// A tab can be used once all that was asked of its stored form is shown. Gradio shows an answer with the next frame.
+const asked = {};
+
+function restoring(tab, change) {
+  const state = asked[tab] ||= { count: 0, late: 0 };
+  state.count = Math.max(0, state.count + change);
+  document.body.classList.toggle(`restored-${tab}`, !state.count);
+  clearTimeout(state.late);
+  // An answer that never comes shall not lock anybody out.
+  if (state.count) state.late = setTimeout(() => { state.count = 1; restoring(tab, -1); }, PATIENCE);
 }
 
 // The picture that is shown, stored, and its infotext, as JSON.
