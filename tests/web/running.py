@@ -37,7 +37,7 @@ class Site:
 
 def make_app(root: Path, engine: Any, found: tuple[Found, ...] = (), model: bool = True) -> App:
     """Return an App whose files are below ``root``; with ``model``, one checkpoint is listed."""
-    places = folders(root, {}, ())
+    places = folders(root, {}, {})
     if model:
         places.checkpoints[0].mkdir(parents=True, exist_ok=True)
         (places.checkpoints[0] / "stand-in.safetensors").write_bytes(b"x")
