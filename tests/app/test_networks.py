@@ -19,7 +19,7 @@ from tests.fixtures.tiny_models import write_tiny_sd1
 
 @pytest.fixture
 def places(tmp_path):
-    return folders(tmp_path, {}, ())
+    return folders(tmp_path, {}, {})
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_what_was_deleted_meanwhile_is_not_found(networks, lora):
 
 def test_what_comes_with_the_program_is_read_only_unless_it_lies_among_the_users_own(tmp_path):
     shipped = tmp_path / "program" / "models"
-    places = replace(folders(tmp_path / "user", {}, ()), checkpoints=(shipped,), bundled=(shipped,))
+    places = replace(folders(tmp_path / "user", {}, {}), checkpoints=(shipped,), bundled=(shipped,))
     put(shipped, "a")
     for models, error in ((places.models_dir, Forbidden), (tmp_path / "program", None)):
         networks = Networks(tmp_path / "n.sqlite3", replace(places, models_dir=models))

@@ -42,7 +42,7 @@ class Progress:
 
 @pytest.fixture
 def place(tmp_path):
-    library = Library(folders(tmp_path, {}, ()), HashCache(tmp_path / "hashes.sqlite3"))
+    library = Library(folders(tmp_path, {}, {}), HashCache(tmp_path / "hashes.sqlite3"))
     library.folders.checkpoints[0].mkdir(parents=True)
     return library
 
