@@ -16,7 +16,7 @@ from modules.app.styles import read_styles
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.extras import NO_UPSCALER, Extras, check_extras, target_size
 from modules.core.job import Job
-from modules.core.merge import Recipe, check_name, check_recipe, usual_name
+from modules.core.merge import Recipe, check_name, check_recipe, file_name, usual_name
 from modules.core.merge_metadata import given as given_metadata
 from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
 from modules.host.registry import Host
@@ -120,7 +120,7 @@ def admit_merge(recipe: Recipe, desk: Desk) -> tuple[Recipe, str]:
     vae = desk.library.find_vae(recipe.vae) if recipe.vae not in ("", AUTOMATIC, NO_VAE) else None
     given_metadata(recipe.metadata_json)
     stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
-    name = f"{stem}.{recipe.format}"
+    name = file_name(recipe, stem)
     if any((folder / name).exists() for folder in desk.folders.checkpoints):
         raise InvalidRequest(f"There is already a {name}.", "Choose another name.")
     a, b, c = (*(file.name for file in files), "", "")[:3]

@@ -11,8 +11,8 @@ from modules.core.errors import InvalidRequest
 from modules.core.merge_blocks import parse_rules, parse_weights
 
 KIND = "merge"
-SAFETENSORS, CKPT = "safetensors", "ckpt"
-FORMATS = (SAFETENSORS, CKPT)
+SAFETENSORS, CKPT, DIFFUSERS = "safetensors", "ckpt", "diffusers"
+FORMATS = (SAFETENSORS, CKPT, DIFFUSERS)
 AS_STORED = ""
 DTYPES = (AS_STORED, "float32", "float16", "bfloat16", "float8_e4m3fn")
 DROP_EMA, KEEP_EMA, USE_EMA = "drop", "keep", "use"
@@ -144,6 +144,11 @@ def check_name(name: str) -> str:
     if re.search(r"\.vae$", stem, re.IGNORECASE):
         raise InvalidRequest("A name that ends in .vae would be listed as a VAE.", "Choose another.")
     return stem
+
+
+def file_name(recipe: Recipe, stem: str) -> str:
+    """Return what a merge with the name ``stem`` is called on disk: a file, or for ``diffusers`` a folder."""
+    return stem if recipe.format == DIFFUSERS else f"{stem}.{recipe.format}"
 
 
 def usual_name(recipe: Recipe, stems: Sequence[str]) -> str:

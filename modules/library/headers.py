@@ -22,7 +22,8 @@ from modules.library.pickle_format import (
 from modules.library.safetensors_format import looks_like_safetensors, read_safetensors
 from modules.library.tensors import TensorInfo
 
-__all__ = ["Component", "Header", "Inert", "TensorInfo", "inert_globals", "read_header", "read_outline"]
+__all__ = ["Component", "Header", "Inert", "TensorInfo", "inert_globals", "read_header", "read_metadata",
+           "read_outline"]
 
 SAFETENSORS, PICKLE, LEGACY_PICKLE, DIFFUSERS = "safetensors", "pickle", "legacy_pickle", "diffusers"
 MODEL_INDEX = "model_index.json"
@@ -87,6 +88,12 @@ def read_outline(path: str | Path) -> Any:
         if header.layout == SAFETENSORS:
             return dict(header.tensors)
         return read_zip_object(path) if header.layout == PICKLE else read_legacy_object(path)
+
+
+def read_metadata(header: Header) -> Mapping[str, str]:
+    """Return the metadata of a file, or of a folder's denoiser, where merges write theirs."""
+    unet = header.components.get("unet")
+    return header.metadata if unet is None or not unet.files else _read_file(Path(unet.files[0])).metadata
 
 
 @contextmanager

@@ -11,14 +11,26 @@ import torch
 from torch import Tensor
 
 from modules.core.errors import Interrupted, InvalidRequest, Skipped
-from modules.core.merge import CKPT, FROM_ANY, FROM_B, FROM_C, Recipe, check_name, check_recipe, usual_name
+from modules.core.merge import (
+    CKPT,
+    DIFFUSERS,
+    FROM_ANY,
+    FROM_B,
+    FROM_C,
+    Recipe,
+    check_name,
+    check_recipe,
+    file_name,
+    usual_name,
+)
 from modules.core.merge_metadata import Source, metadata
 from modules.core.result import Outcome, Watch
 from modules.library.files import Library, ModelFile
 from modules.library.hashes import short_hash
+from modules.library.headers import read_metadata
 from modules.merging import methods
 from modules.merging.models import Checkpoint, open_checkpoint, open_vae, yaml_beside
-from modules.merging.plan import Plan, make_plan
+from modules.merging.plan import Plan, Step, make_plan
 from modules.merging.values import pieces, survey
 from modules.merging.writer import HASH, check_space, replacing, temporary, write_safetensors
 from modules.runtime.weights import open_weights
@@ -40,6 +52,8 @@ def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
             vae = library.find_vae(recipe.vae) if recipe.vae else None
             plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {})
             told = metadata(recipe, _sources(files, models, library, watch), models[0].variant.takes)
+            if models[0].targets and models[0].variant.prediction == "v_prediction":
+                told["modelspec.prediction_type"] = "v"
             write(recipe, plan, target, told, watch)
         copied = copy_config(recipe, [file.path for file in files], target)
         watch.phase("Hashing the result")
@@ -48,13 +62,13 @@ def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
         raise Interrupted("The merge was stopped.") from None
     return Outcome(True, plan.warnings, {
         "name": target.name, "title": f"{target.name} [{short_hash(sha256)}]", "sha256": sha256,
-        "size": target.stat().st_size, "tensors": len(plan.steps), "config": copied})
+        "size": plan.bytes, "tensors": len(plan.steps), "config": copied})
 
 
 def target_of(recipe: Recipe, files: Sequence[ModelFile], folder: Path) -> Path:
     """Return where the result is to be; raises ``InvalidRequest`` where that exists or cannot be a name."""
     stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
-    target = folder / f"{stem}.{recipe.format}"
+    target = folder / file_name(recipe, stem)
     if target.exists():
         raise InvalidRequest(f"There is already a {target.name}.", "Choose another name.")
     return target
@@ -68,9 +82,12 @@ def write(recipe: Recipe, plan: Plan, target: Path, told: dict[str, str], watch:
     advance = _advance(watch, plan.bytes * (1 if method.survey is None else 2))
     with torch.inference_mode(), replacing(target) as partial:
         bounds = survey(plan.steps, method, advance)
+        if recipe.format == DIFFUSERS:
+            write_folder(plan, partial, told, lambda steps: _told(steps, method, bounds, advance))
+            return
         infos = [(step.name, step.info) for step in plan.steps]
         told = told | {HASH: ""} if recipe.save_metadata else told
-        values = _told(plan, method, bounds, advance)
+        values = _told(plan.steps, method, bounds, advance)
         if recipe.format == CKPT:
             with temporary(target.with_suffix(".safetensors")) as whole:
                 write_safetensors(whole, infos, told, values)
@@ -81,11 +98,26 @@ def write(recipe: Recipe, plan: Plan, target: Path, told: dict[str, str], watch:
             write_safetensors(partial, infos, told, values)
 
 
+def write_folder(plan: Plan, folder: Path, told: dict[str, str],
+                 values: Callable[[Sequence[Step]], Iterator[Tensor]]) -> None:
+    """Write the weights of a folder, a file for each component; the denoiser's has the metadata."""
+    for component in dict.fromkeys(step.component for step in plan.steps):
+        steps = [step for step in plan.steps if step.component == component]
+        name = "diffusion_pytorch_model" if component in ("unet", "vae") else "model"
+        (folder / component).mkdir(parents=True)
+        more = told if component == "unet" else {}
+        write_safetensors(folder / component / f"{name}.safetensors", [(step.name, step.info) for step in steps],
+                          {"format": "pt"} | more, values(steps))
+    for source, place in plan.copies:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / place)
+
+
 def copy_config(recipe: Recipe, paths: Sequence[str], target: Path) -> bool:
     """Copy the yaml beside a source, whose one the recipe says, to ``target``'s name; return whether there was one."""
     chosen = {FROM_ANY: list(paths), FROM_B: list(paths[1:2]), FROM_C: list(paths[2:3])}.get(recipe.config, [])
     beside = next((found for path in chosen if (found := yaml_beside(path))), None)
-    if beside is None:
+    if beside is None or recipe.format == DIFFUSERS:
         return False
     shutil.copyfile(beside, target.with_suffix(".yaml"))
     return True
@@ -95,13 +127,14 @@ def _sources(files: Sequence[ModelFile], models: Sequence[Checkpoint], library: 
     found = []
     for letter, file, model in zip("ABC", files, models, strict=False):
         watch.phase(f"Hashing model {letter}")
-        found.append(Source(file.name, library.hashes.sha256(Path(file.path), watch.check), model.header.metadata))
+        found.append(Source(file.name, library.hashes.sha256(Path(file.path), watch.check),
+                            read_metadata(model.header)))
     return found
 
 
-def _told(plan: Plan, method: methods.Method, bounds: tuple[float, float],
+def _told(steps: Sequence[Step], method: methods.Method, bounds: tuple[float, float],
           advance: Callable[[int], None]) -> Iterator[Tensor]:
-    for step in plan.steps:
+    for step in steps:
         for piece in pieces(step, method, bounds):
             advance(piece.nbytes)
             yield piece

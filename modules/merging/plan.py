@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from modules.core.errors import InvalidModel
-from modules.core.merge import Recipe, discard_pattern, hash_text
+from modules.core.merge import DIFFUSERS, Recipe, discard_pattern, hash_text
 from modules.core.merge_blocks import Ratios, component_of, ratios, side_of
+from modules.families import detect
+from modules.library.headers import SAFETENSORS, Header
 from modules.library.tensors import DTYPE_BITS, TensorInfo
 from modules.merging.methods import METHODS
-from modules.merging.models import Checkpoint
+from modules.merging.models import Checkpoint, Target
 from modules.merging.tensors import NAMES, Stored
 
 FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
@@ -18,13 +21,16 @@ LATENT_CHANNELS = 4
 EIGHT_BITS = "float8_e4m3fn"
 CODES = {str(dtype).removeprefix("torch."): name for dtype, name in NAMES.items()}
 SHOWN = 3
+VOCABULARY = 49408
+# What shapes do not tell, so that families take a usual value for it in a single file.
+UNSAID = {"unet": ("attention_head_dim",), "vae": ("scaling_factor",)}
 
 
 @dataclass(frozen=True)
 class Step:
     """One tensor of the result: ``operands`` are A's, B's and C's; one alone is copied, in the type of ``info``.
 
-    ``channels`` is how many of A's input channels are merged, 0 for all.
+    ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder.
     """
 
     name: str
@@ -34,14 +40,16 @@ class Step:
     beta: float = 0.0
     seed: int = 0
     channels: int = 0
+    component: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order of the file, and what is to be said of them."""
+    """The steps in the order of the file, what is to be said of them, and a folder's other files with their places."""
 
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
     bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +68,8 @@ def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, St
     discard = discard_pattern(recipe.discard)
     tensors = {**first.tensors, **vae}
     steps, missing = [], []
-    for name, stored in tensors.items():
+    for component, target in _targets(recipe, first, tensors):
+        name, stored = target.original, tensors[target.original]
         if discard is not None and discard.search(name):
             continue
         others = [] if name in vae else [model.find(name) for model in models[1:]]
@@ -69,11 +78,36 @@ def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, St
         elif any(other is None for other in others):
             missing.append(name)
             others = []
-        steps.append(_step(recipe, numbers, name, (stored, *(other for other in others if other is not None))))
+        operands = tuple(target.view(one) for one in (stored, *others) if one is not None)
+        steps.append(replace(_step(recipe, numbers, name, operands), name=target.name, component=component))
+    if first.targets and recipe.format != DIFFUSERS:
+        check_holds(first, {step.name: step.info for step in steps})
     if not steps:
         raise InvalidModel("Nothing remains to be written.", "Discard fewer weights.")
     ordered = sorted(steps, key=lambda step: -DTYPE_BITS[step.info.dtype])
-    return Plan(tuple(ordered), _warnings(models, tensors, missing))
+    copies = folder_copies(first) if recipe.format == DIFFUSERS else ()
+    return Plan(tuple(ordered), _warnings(models, tensors, missing), copies)
+
+
+def folder_copies(model: Checkpoint) -> tuple[tuple[str, str], ...]:
+    """Return all files of a folder but the weights that are written anew, with their places in the folder."""
+    root = Path(model.header.path)
+    parts = [root / name for name in model.header.index if (root / name).is_dir()]
+    files = [file for file in root.iterdir() if file.is_file()] + [
+        file for part in parts for file in part.rglob("*")
+        if file.is_file() and not (part.name in model.targets and file.suffix in (".safetensors", ".bin"))
+        and not file.name.endswith(".index.json")]
+    return tuple((str(file), file.relative_to(root).as_posix()) for file in files if not file.name.startswith("."))
+
+
+def _targets(recipe: Recipe, first: Checkpoint, tensors: Mapping[str, Stored]) -> Iterator[tuple[str, Target]]:
+    if recipe.format != DIFFUSERS:
+        yield from (("", Target(name, name)) for name in tensors)
+        return
+    if not first.targets:
+        raise InvalidModel(f"{first.name} is a single file, and a folder takes its configurations from model A.",
+                           "Choose a folder as model A, or another format.")
+    yield from ((component, target) for component, several in first.targets.items() for target in several)
 
 
 def check_families(models: Sequence[Checkpoint]) -> None:
@@ -83,6 +117,29 @@ def check_families(models: Sequence[Checkpoint]) -> None:
         if (model.family, model.variant.role) != (first.family, first.variant.role):
             raise InvalidModel(f"{first.name} is {_kind(first)}, {model.name} is {_kind(model)}.",
                                "Only models of one family can be merged.")
+
+
+def check_holds(first: Checkpoint, infos: Mapping[str, TensorInfo]) -> None:
+    """Raise ``InvalidModel`` where a single file cannot say what the folder ``first`` says of its networks."""
+    file = detect(Header("", SAFETENSORS, infos))[1].components
+    for component, names in UNSAID.items():
+        ours, theirs = (one.get(component, {}) for one in (first.variant.components, file))
+        lost = [name for name in names if ours and theirs and _plain(ours.get(name)) != _plain(theirs.get(name))]
+        if lost:
+            raise InvalidModel(f"A single file cannot hold what {first.name} says of its {component}: "
+                               f"{', '.join(lost)}.", "Choose the format diffusers.")
+    if first.variant.components.get("scheduler", {}).get("rescale_betas_zero_snr"):
+        raise InvalidModel(f"A single file cannot hold the noise schedule of {first.name}.",
+                           "Choose the format diffusers.")
+    if first.variant.components.get("text_encoder", {}).get("vocab_size", VOCABULARY) != VOCABULARY:
+        raise InvalidModel(f"{first.name} has a tokenizer of its own, which a single file cannot hold.",
+                           "Choose the format diffusers.")
+
+
+def _plain(value: object) -> object:
+    """Return one number for several equal ones, so that both ways to write it compare."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return several[0] if len(set(several)) == 1 else tuple(several)
 
 
 def _kind(model: Checkpoint) -> str:

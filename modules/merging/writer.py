@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,13 +60,19 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` that no list of models shows; what is there in the end is removed."""
+    """Give a path beside ``path`` that no list of models shows; what is there in the end, or still was, is removed."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
+    _remove(partial)
     try:
         yield partial
     finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def write_safetensors(path: Path, infos: Sequence[tuple[str, TensorInfo]], metadata: Mapping[str, str],

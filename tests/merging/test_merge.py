@@ -10,14 +10,20 @@ from safetensors.torch import load_file, save_file
 from modules.core.errors import DiskFull, Interrupted, InvalidModel, InvalidRequest
 from modules.core.merge import Recipe
 from modules.core.merge_metadata import read_recipe
+from modules.families import detect
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
+from modules.library.headers import read_header, read_metadata
 from modules.merging import writer
 from modules.merging.merge import perform
 from tests.fixtures.tiny_models import tiny_sd1, write_tiny_sd1
 from tests.fixtures.tiny_sdxl import write_sdxl_folder, write_tiny_sdxl
 
 HALF = torch.float16
+
+
+def write_tiny_sd1_folder(path, seed=0):
+    return write_tiny_sd1(path, "diffusers", seed=seed)
 
 
 class Progress:
@@ -126,6 +132,37 @@ def test_folders_of_sdxl_have_the_names_of_files(place):
     assert set(found) <= set(file) and len(found) > 100
     for name, tensor in found.items():
         assert torch.equal(tensor, file[name]), name
+
+
+@pytest.mark.parametrize("write", [write_tiny_sd1_folder, write_sdxl_folder])
+def test_a_folder_is_written_with_all_that_it_holds(place, write):
+    folder = place.folders.checkpoints[0]
+    for seed, name in enumerate("ab"):
+        write(folder / name, seed=seed)
+    path, outcome = merged(place, alpha=1.0, format="diffusers", metadata_json='{"author": "me"}')
+    assert path.is_dir() and outcome.warnings == () and read_recipe(read_metadata(read_header(path))).alpha == 1.0
+    wanted, found = read_header(folder / "b"), read_header(path)
+    assert dict(found.index) == dict(wanted.index) and detect(found)[1] == detect(read_header(folder / "a"))[1]
+    assert {file.relative_to(path) for file in path.rglob("*.json")} == {
+        file.relative_to(folder / "a") for file in (folder / "a").rglob("*.json")}
+    for name, part in wanted.components.items():
+        ours = {key: one for file in found.components[name].files for key, one in load_file(file).items()}
+        theirs = {key: one for file in part.files for key, one in load_file(file).items()}
+        assert set(ours) == {key for key in theirs if name == "text_encoder" or "position_ids" not in key}
+        for key, tensor in ours.items():
+            assert torch.equal(tensor, theirs[key]), key
+
+
+def test_a_single_file_is_not_made_of_what_it_cannot_hold(place):
+    folder = place.folders.checkpoints[0]
+    write_tiny_sd1_folder(folder / "a")
+    write_tiny_sd1(folder / "b.safetensors")
+    with pytest.raises(InvalidModel, match="single file, and a folder takes"):
+        merged(place, model_a="b", model_b="a", format="diffusers")
+    config = folder / "a" / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"scaling_factor": 1.06}))
+    with pytest.raises(InvalidModel, match="cannot hold what a says of its vae: scaling_factor"):
+        merged(place, method="no_interpolation")
 
 
 def test_an_inpainting_model_keeps_its_further_channels(place):

@@ -14,7 +14,7 @@ from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
 from modules.core.merge_form import OTHERS, RENAMED, recipe_values
 from modules.core.merge_metadata import read_recipe
-from modules.library.headers import read_header
+from modules.library.headers import read_header, read_metadata
 from modules.web.answers import owner_of
 from modules.web.api import native_models as models
 
@@ -85,7 +85,7 @@ def router(app: Any, detail: Any) -> APIRouter:
     def recipe(body: RecipeOf) -> dict[str, Any]:
         """Return the recipe that is in a merged checkpoint's metadata."""
         header = read_header(app.library.find_checkpoint(body.model).path)
-        found: dict[str, Any] = codec.encode(read_recipe(header.metadata))
+        found: dict[str, Any] = codec.encode(read_recipe(read_metadata(header)))
         return found
 
     return routes

@@ -14,7 +14,7 @@ from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
 from modules.core.merge_form import CONFIG_LABELS
 from modules.core.merge_metadata import combined, read_recipe
-from modules.library.headers import read_header
+from modules.library.headers import read_header, read_metadata
 from modules.web.answers import failure_view, owner_of
 from modules.web.controls import Controls, markup, shown_choices
 from modules.web.events import listen, quietly, restoring
@@ -42,7 +42,7 @@ FIELDS: Form = (
     Field("rules", "Rules", "text", "", f"{TAB}_rules", lines=3,
           help="blocks:elements:ratio, one a line; later ones win.", placeholder="OUT00-OUT05:attn2:0.7\nvae::0"),
     Field("format", "Checkpoint format", "radio", merge.SAFETENSORS, f"{TAB}_checkpoint_format",
-          choices=(merge.CKPT, merge.SAFETENSORS), strict=True),
+          choices=(merge.CKPT, merge.SAFETENSORS, merge.DIFFUSERS), strict=True),
     Field("dtype", "Save as", "choice", merge.AS_STORED, f"{TAB}_save_as_half", empty="As model A",
           choices=merge.DTYPES[1:]),
     Field("ema", "Averaged (EMA) weights", "radio", merge.DROP_EMA, f"{TAB}_ema", choices=merge.EMA,
@@ -172,7 +172,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     def read(data: dict[Any, Any], request: gr.Request) -> Any:
         try:
             model = app.library.find_checkpoint(str(controls.values(data).get("model_a") or ""))
-            values = restored(form(app), values_of(read_recipe(read_header(model.path).metadata), app))
+            values = restored(form(app), values_of(read_recipe(read_metadata(read_header(model.path))), app))
         except DarkroomError as error:
             return {told: json.dumps(failure_view(error))}
         app.forms.save(owner_of(request.request), TAB, to_storage(values))
@@ -182,7 +182,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         try:
             chosen = [app.library.find_checkpoint(name) for key, name in controls.values(data).items()
                       if key in MODELS and name]
-            text = json.dumps(combined([read_header(one.path).metadata for one in chosen]), indent=2)
+            text = json.dumps(combined([read_metadata(read_header(one.path)) for one in chosen]), indent=2)
         except DarkroomError as error:
             return {told: json.dumps(failure_view(error))}
         return {controls["metadata_json"]: text, told: "{}"}
