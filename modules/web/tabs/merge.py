@@ -188,7 +188,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         return {controls["metadata_json"]: text, told: "{}"}
 
     everything = [*controls.outputs(), controls.places["formula"]]
-    restoring([page.load, tab.select, controls.buttons[f"{TAB}_refresh"].click], TAB, show, everything)
+    restoring([tab.select, controls.buttons[f"{TAB}_refresh"].click], TAB, show, everything)
     listen([control.blur if field.kind == "text" else control.input for field, control in (
         (field, controls[field.name]) for field in FIELDS)], keep, inputs=controls.inputs(), trigger_mode="always_last")
     quietly(controls["method"].change, lambda method: shown(method, controls), inputs=controls["method"],
