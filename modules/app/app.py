@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from modules.app.styles import StyleBook
 from modules.app.tasks import find_task
 from modules.app.workbench import WorkerConfig, open_host
 from modules.core import codec
+from modules.core.errors import DarkroomError
 from modules.core.extras import KIND, Extras
 from modules.core.job import Job
 from modules.core.merge import KIND as MERGE
@@ -33,9 +36,14 @@ from modules.imaging.resize import RESAMPLERS
 from modules.library.files import Folders, Library, ModelFile, folders
 from modules.library.hashes import HashCache
 from modules.library.images import read_image_info
+from modules.library.inputs import Inputs
 
 if TYPE_CHECKING:
     from modules.launcher.flags import Flags
+
+
+logger = logging.getLogger(__name__)
+DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +69,17 @@ class App:
         """Take up what an earlier process left and start the engine in the background; returns at once."""
         self.queue.start()
         self.gallery.rescan()
+        threading.Thread(target=self._forget_inputs, name="inputs", daemon=True).start()
+
+    def _forget_inputs(self) -> None:
+        """Delete pictures that were begun from long ago, unless a form or a job names them."""
+        days = self.settings.get().input_retention_days
+        try:
+            if days:
+                kept = self.forms.mentioned() | self.queue.store.mentioned()
+                Inputs(self.folders.inputs).prune(kept, days * DAY)
+        except (DarkroomError, OSError) as error:
+            logger.warning("Old pictures that were begun from are kept: %s", error)
 
     def close(self) -> None:
         """Stop everything. A running job stays in the queue and runs again at the next start."""

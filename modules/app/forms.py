@@ -11,6 +11,7 @@ from typing import Any
 
 from modules.app.database import Database
 from modules.core.errors import InvalidRequest
+from modules.core.request import INPUT_ID
 
 MAX_FORM_BYTES = 1024 * 1024
 MAX_FORMS = 1000
@@ -60,6 +61,11 @@ class FormStore:
             connection.execute(
                 "INSERT INTO forms (owner, tab, job, changed) VALUES (?, ?, ?, ?) ON CONFLICT (owner, tab) "
                 "DO UPDATE SET job = excluded.job, changed = excluded.changed", (owner, tab, job_id, time.time()))
+
+    def mentioned(self) -> set[str]:
+        """Return what may be the id of a stored picture in any form."""
+        rows = self._database.read("SELECT fields FROM forms")
+        return {key for row in rows for key in INPUT_ID.findall(row["fields"])}
 
     def _row(self, owner: str, tab: str) -> Any:
         rows = self._database.read("SELECT fields, job FROM forms WHERE owner = ? AND tab = ?", (owner, tab))

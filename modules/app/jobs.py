@@ -12,7 +12,7 @@ from pathlib import Path
 from modules.app.database import Database, hold
 from modules.core import codec
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
-from modules.core.request import Request
+from modules.core.request import INPUT_ID, Request
 from modules.core.result import Failure, SavedImage
 from modules.core.task import Task
 
@@ -179,6 +179,11 @@ class JobStore:
                 return False
             connection.execute("DELETE FROM jobs WHERE top = ?", (job_id,))
         return True
+
+    def mentioned(self) -> set[str]:
+        """Return what may be the id of a stored picture in the request of any job."""
+        rows = self._database.read("SELECT request FROM jobs")
+        return {key for row in rows for key in INPUT_ID.findall(row["request"])}
 
     def prune(self, keep: int) -> int:
         """Forget the oldest ended top-level jobs beyond ``keep``; return how many."""
