@@ -61,7 +61,7 @@ def test_modes_and_sizes_show_what_belongs_to_them(open_page, site):
 
 
 def test_a_result_of_txt2img_is_sent_to_extras_with_its_infotext(open_page, site):
-    job = site.app.wait(site.app.submit(Request(prompt="a heron", steps=1, width=64, height=64)).id, 5)
+    job = site.app.wait(site.app.submit(Request(prompt="a bittern", steps=1, width=64, height=64)).id, 5)
     # The engine of these tests writes no infotext into its files.
     Image.open(io.BytesIO(encoded(picture((64, 64))))).save(job.images[0].path)
     page = open_page()

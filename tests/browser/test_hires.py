@@ -18,8 +18,11 @@ def number(name: str) -> str:
 
 
 def choose(page: Page, elem_id: str, option: str) -> None:
-    page.click(f"#{elem_id} input")
-    page.get_by_role("option", name=option, exact=True).click()
+    field = page.locator(f"#{elem_id} input")
+    field.click()
+    # The list of another field may be on its way out.
+    own = page.locator(f"#{field.get_attribute('aria-controls')}")
+    own.get_by_role("option", name=option, exact=True).click()
 
 
 def test_hires_fix_opens_says_its_sizes_and_is_there_after_a_reload(open_page, site) -> None:

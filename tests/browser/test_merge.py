@@ -1,5 +1,7 @@
 """The Checkpoint Merger on the page."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import expect
 
@@ -11,9 +13,18 @@ pytestmark = pytest.mark.browser
 STATE = "darkroom-merge .state"
 
 
+@pytest.fixture
+def models(site) -> Iterator[None]:
+    """Three checkpoints that no other test finds."""
+    folder = site.app.folders.checkpoints[0]
+    written = [write_stand_in_checkpoint(folder, f"{name}.safetensors") for name in "abc"]
+    yield
+    for path in written:
+        path.unlink()
+
+
+@pytest.mark.usefixtures("models")
 def test_a_merge_is_asked_for_followed_cancelled_and_shown(open_page, site) -> None:
-    for name in "abc":
-        write_stand_in_checkpoint(site.app.folders.checkpoints[0], f"{name}.safetensors")
     page = open_page()
     page.get_by_role("tab", name="Checkpoint Merger").click()
     expect(page.locator("#modelmerger_tertiary_model_name")).to_be_hidden()
