@@ -39,7 +39,8 @@ def test_a_merge_is_asked_for_followed_cancelled_and_shown(open_page, site) -> N
     site.engine.hold.clear()
     page.click("#modelmerger_merge")
     expect(page.locator(STATE)).to_be_visible()
-    page.click("#modelmerger_cancel")
+    with page.expect_response(lambda answer: answer.url.endswith("/cancel")):
+        page.click("#modelmerger_cancel")
     site.engine.hold.set()
     expect(page.locator("darkroom-merge")).to_contain_text("nothing was written")
     page.fill("#modelmerger_custom_name textarea, #modelmerger_custom_name input", "mine")
