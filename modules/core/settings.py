@@ -239,7 +239,7 @@ class Settings:
     queue_keep_finished: int = setting(500, "Finished jobs to keep in the queue's history", QUEUE, minimum=1,
                                        maximum=100000, step=1)
     input_retention_days: int = setting(
-        30, "Days to keep pictures that were begun from, after their last use", QUEUE, minimum=0,
+        30, "Days to keep pictures that were begun from, after their last use", QUEUE, minimum=0, maximum=36500,
         help="0 keeps them for ever. Those of a form, or of a job in the queue or its history, are kept in any case.")
     spool_retention_hours: int = setting(24, "Hours to keep pictures that were asked not to be saved", QUEUE,
                                          minimum=1, maximum=720, step=1)

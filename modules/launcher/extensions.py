@@ -61,7 +61,7 @@ def install(root: Path, flags: Flags, address: str, ask: Ask, run: Run = pip.run
 def update(root: Path, flags: Flags, name: str, ask: Ask, run: Run = pip.run) -> Offer | None:
     """Bring the extension ``name`` to what its address has now; None where that is so already, or it was declined."""
     check_allowed(flags)
-    known = origin(places(root, flags) / name)
+    known = origin(places(root, flags) / name) if NAME.fullmatch(name) else None
     if known is None:
         raise NotFound(f"{name[:100]!r} was not installed from an address.",
                        "Extensions of your own are yours to change.")

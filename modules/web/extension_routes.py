@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
-from modules.core.errors import Forbidden, InvalidRequest
+from modules.core.errors import InvalidRequest
 from modules.launcher import extensions, pip
 from modules.launcher.extension_source import Offer, Source, examine
 from modules.web.pictures import FRESH
@@ -68,8 +68,7 @@ def action(app: Any, body: dict[str, str], run: extensions.Run) -> Act:
     """
     flags, root = app.flags, app.folders.root
     extensions.check_allowed(flags)
-    if flags.freeze_settings:
-        raise Forbidden("Settings are frozen.", "Start the program without --freeze-settings to change them.")
+    app.settings.check_writable()
     revision = body.get("revision", "")
     if body.get("id"):
         return lambda ask: extensions.update(root, flags, body["id"], ask, run)

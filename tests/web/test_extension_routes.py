@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from modules.app.admission import listed_choice
+from modules.app.settings import SettingsStore
 from modules.core.errors import DarkroomError
 from modules.launcher.flags import Flags
 from modules.web.answers import add_error_answers
@@ -57,8 +60,10 @@ def served(root: Path, ran: list[Any], flags: Flags | None = None, error: Except
         if error:
             raise error
 
+    flags = flags or Flags()
     app = make_app(root, fake_engine(root), model=False)
-    object.__setattr__(app, "flags", flags or Flags())
+    settings = SettingsStore(app.folders.config, listed_choice(app.library), frozen=flags.freeze_settings)
+    app = dataclasses.replace(app, flags=flags, settings=settings)
     site = FastAPI()
     add_error_answers(site)
     site.include_router(routes(app, run))
@@ -101,7 +106,8 @@ def test_an_update_is_shown_too(client, archive, tmp_path) -> None:
     assert newer["version"] == "2"
     [one] = client.post("/extensions/install", json={"id": "frame", "revision": newer["revision"]}).json()["extensions"]
     assert (one["version"], one["source"]["revision"]) == ("2", newer["revision"])
-    assert client.post("/extensions/look", json={"id": "other"}).status_code == 404
+    for name in ("other", "../extensions/frame"):
+        assert client.post("/extensions/look", json={"id": name}).status_code == 404
 
 
 def test_a_failure_of_pip_leaves_nothing_behind(tmp_path, archive, ran) -> None:
