@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from modules.library.inputs import Inputs
 from modules.library.upscalers import upscalers as upscaler_files
 from modules.plugin import hooks
 from modules.prompts import styles
-from modules.sampling.samplers import find_sampler
+from modules.sampling.samplers import Sampler, find_sampler
 from modules.sampling.schedules import find_schedule
 
 KINDS = ("txt2img", "img2img")
@@ -43,10 +44,15 @@ class Desk:
     library: Library
     host: Host
 
-    @property
+    @cached_property
     def upscalers(self) -> tuple[str, ...]:
-        """The names of the upscalers of pixels that model files and extensions add."""
+        """The names of the upscalers of pixels that model files and extensions add, as of the first look."""
         return (*upscaler_files(self.library), *self.host.upscalers())
+
+    @cached_property
+    def samplers(self) -> tuple[Sampler, ...]:
+        """All samplers, as of the first look."""
+        return self.host.samplers()
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ def resolve_names(request: Request, desk: Desk) -> Request:
 
     ``desk`` knows the samplers and upscalers that model files and extensions add.
     """
-    sampler, schedule = _sampling(request.sampler, request.schedule, desk.host)
+    sampler, schedule = _sampling(request.sampler, request.schedule, desk)
     model = find_model(request.model or request.settings.sd_model_checkpoint, desk.library)
     vae = request.vae or request.settings.sd_vae
     desk.library.find_vae(vae, model)
@@ -173,7 +179,7 @@ def _resolve_hires(request: Request, desk: Desk) -> Request:
     """Return ``request`` with the names of hires fix resolved; empty ones, which mean the first pass's, stay empty."""
     sampler, schedule = request.hr_sampler, request.hr_schedule
     if sampler:
-        sampler, combined = _sampling(sampler, schedule or "Automatic", desk.host)
+        sampler, combined = _sampling(sampler, schedule or "Automatic", desk)
         schedule = combined if combined != "Automatic" else schedule
     return dataclasses.replace(
         request, hr_sampler=sampler, hr_schedule=find_schedule(schedule).label if schedule else "",
@@ -181,9 +187,9 @@ def _resolve_hires(request: Request, desk: Desk) -> Request:
         hr_checkpoint=desk.library.find_checkpoint(request.hr_checkpoint).name if request.hr_checkpoint else "")
 
 
-def _sampling(sampler: str, schedule: str, host: Host) -> tuple[str, str]:
+def _sampling(sampler: str, schedule: str, desk: Desk) -> tuple[str, str]:
     """Return the proper names of a sampler and a schedule; a schedule in the sampler's name replaces Automatic."""
-    found, combined = find_sampler(sampler, host.samplers())
+    found, combined = find_sampler(sampler, desk.samplers)
     schedule = combined if combined and schedule.lower() == "automatic" else schedule
     return found.name, find_schedule(schedule).label
 

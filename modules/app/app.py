@@ -71,6 +71,10 @@ class App:
         self.gallery.rescan()
         threading.Thread(target=self._forget_inputs, name="inputs", daemon=True).start()
 
+    def _desk(self) -> admission.Desk:
+        """Return what one submission is checked against."""
+        return admission.Desk(self.folders, self.library, self.host)
+
     def _forget_inputs(self) -> None:
         """Delete pictures that were begun from long ago, unless a form or a job names them."""
         days = self.settings.get().input_retention_days
@@ -98,7 +102,7 @@ class App:
         ``NoModel``, ``NotFound`` (with near matches), ``PluginFailed`` or ``DiskFull``.
         """
         admission.check_id(job_id)
-        admitted = admission.admit(request, admission.Desk(self.folders, self.library, self.host))
+        admitted = admission.admit(request, self._desk())
         template = Job(
             id=job_id or admission.new_id(), owner=owner, state="queued", request=admitted.request, blocking=blocking,
             created=time.time(), warnings=(*warnings, *admitted.warnings), origin=origin,
@@ -111,7 +115,7 @@ class App:
 
         Raises what ``submit`` raises, and ``InvalidRequest`` for none or too many pictures.
         """
-        admitted = admission.admit_all(requests, admission.Desk(self.folders, self.library, self.host))
+        admitted = admission.admit_all(requests, self._desk())
         template = Job(id=admission.new_id(), owner=owner, state="queued", request=admitted.request,
                        created=time.time(), warnings=(*warnings, *admitted.warnings), origin=origin)
         return self.queue.add(template, admission.children(template, admitted.parts))
@@ -128,8 +132,7 @@ class App:
     def submit_extras(self, extras: Extras, *, owner: str = "", blocking: bool = False, origin: str = "page",
                       warnings: Sequence[str] = ()) -> Job:
         """Queue pictures to enlarge; those that a page asks for are saved. Raises ``InvalidRequest``, ``NotFound``."""
-        desk = admission.Desk(self.folders, self.library, self.host)
-        admitted, skipped = admission.admit_extras(extras, desk)
+        admitted, skipped = admission.admit_extras(extras, self._desk())
         count = len(admitted.sources)
         task = Task(KIND, codec.encode(admitted), "Extras", f"{admitted.upscaler_1}, {count} picture{'s'[:count > 1]}",
                     count, self.settings.get(), save_images=not blocking)
@@ -137,13 +140,13 @@ class App:
 
     def submit_merge(self, recipe: Recipe, *, owner: str = "", blocking: bool = False, origin: str = "page") -> Job:
         """Queue a merge of checkpoints into a new one. Raises ``InvalidRequest``, ``NotFound``."""
-        admitted, name = admission.admit_merge(recipe, admission.Desk(self.folders, self.library, self.host))
+        admitted, name = admission.admit_merge(recipe, self._desk())
         task = Task(MERGE, codec.encode(admitted), name, METHODS[admitted.method].label, settings=self.settings.get())
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin)
 
     def upscalers(self) -> tuple[str, ...]:
         """Return the names of all upscalers of pixels: resampling, model files, those of extensions."""
-        return (*RESAMPLERS, *admission.Desk(self.folders, self.library, self.host).upscalers)
+        return (*RESAMPLERS, *self._desk().upscalers)
 
     def job(self, job_id: str) -> Job:
         """Return a snapshot of a job; raises ``NotFound``."""

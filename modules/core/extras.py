@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.core.errors import InvalidRequest
-from modules.core.request import INPUT_ID, MAX_PICTURES
+from modules.core.request import MAX_PICTURES, check_ids, check_range
 
 KIND = "extras"
 NO_UPSCALER = "None"
@@ -54,19 +54,22 @@ class Extras:
         return self.upscaler_2 != NO_UPSCALER and self.extras_upscaler_2_visibility > 0
 
 
+def source_of(extras: Extras, index: int) -> Source:
+    """Return what the picture ``index`` was made from: those of one source are a number of sources apart."""
+    return extras.sources[index % len(extras.sources)]
+
+
 def check_extras(extras: Extras) -> Extras:
     """Return ``extras`` unchanged, or raise ``InvalidRequest`` with what is out of range."""
     if not 1 <= len(extras.sources) <= MAX_PICTURES:
         raise InvalidRequest("There is no picture to enlarge." if not extras.sources else
                              f"At most {MAX_PICTURES:,} pictures can be asked for at once.", "Choose a picture.")
-    for source in extras.sources:
-        if not INPUT_ID.fullmatch(source.image):
-            raise InvalidRequest(f"{source.image[:40]!r} is not the id of a stored picture.")
-    _check("resize_mode", extras.resize_mode, SCALE_BY, SCALE_TO)
-    _check("upscaling_resize", extras.upscaling_resize, MIN_SCALE, MAX_SCALE)
-    _check("upscaling_resize_w", extras.upscaling_resize_w, 1, MAX_SIDE)
-    _check("upscaling_resize_h", extras.upscaling_resize_h, 1, MAX_SIDE)
-    _check("extras_upscaler_2_visibility", extras.extras_upscaler_2_visibility, 0.0, 1.0)
+    check_ids(source.image for source in extras.sources)
+    check_range("resize_mode", extras.resize_mode, SCALE_BY, SCALE_TO)
+    check_range("upscaling_resize", extras.upscaling_resize, MIN_SCALE, MAX_SCALE)
+    check_range("upscaling_resize_w", extras.upscaling_resize_w, 1, MAX_SIDE)
+    check_range("upscaling_resize_h", extras.upscaling_resize_h, 1, MAX_SIDE)
+    check_range("extras_upscaler_2_visibility", extras.extras_upscaler_2_visibility, 0.0, 1.0)
     return extras
 
 
@@ -106,8 +109,3 @@ def entries(extras: Extras) -> dict[str, str]:
     second = {"Postprocess upscaler 2": extras.upscaler_2,
               "Postprocess upscaler 2 visibility": f"{extras.extras_upscaler_2_visibility:g}"}
     return size | {"Postprocess upscaler": extras.upscaler_1} | (second if extras.mixes else {})
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidRequest(f"{name} must be from {low} to {high}, not {value}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from modules.core import codec
 from modules.core.errors import InvalidRequest
-from modules.core.merge import ADD_DIFFERENCE, METHODS, NO_INTERPOLATION, WEIGHTED_SUM, Recipe
+from modules.core.merge import ADD_DIFFERENCE, CONFIGS, METHODS, NO_INTERPOLATION, WEIGHTED_SUM, Recipe
 
 RECIPE, MODELS, OURS = "sd_merge_recipe", "sd_merge_models", "darkroom_merge_recipe"
 A1111 = (NO_INTERPOLATION, WEIGHTED_SUM, ADD_DIFFERENCE)
@@ -68,7 +68,7 @@ def a1111(recipe: Recipe, sources: Sequence[Source], takes: str) -> dict[str, ob
         "primary_model_hash": hashes[0], "secondary_model_hash": hashes[1], "tertiary_model_hash": hashes[2],
         "interp_method": METHODS[recipe.method].label, "multiplier": recipe.alpha,
         "save_as_half": recipe.dtype == "float16", "custom_name": recipe.name,
-        "config_source": ("any", "b", "c", "none").index(recipe.config), "bake_in_vae": recipe.vae or "None",
+        "config_source": CONFIGS.index(recipe.config), "bake_in_vae": recipe.vae or "None",
         "discard_weights": recipe.discard, "is_inpainting": takes == "inpaint",
         "is_instruct_pix2pix": takes == "edit",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -137,21 +137,21 @@ def check(request: Request) -> Request:
         _check_side(name, getattr(request, name), 1 if _grows(request) else 8)
     if request.width * request.height > MAX_PIXELS:
         raise InvalidRequest(f"{request.width}x{request.height} is more than {MAX_PIXELS // 1024**2} megapixels.")
-    _check_range("steps", request.steps, 1, MAX_STEPS)
-    _check_range("batch_size", request.batch_size, 1, MAX_BATCH_SIZE)
-    _check_range("batch_count", request.batch_count, 1, MAX_PICTURES)
+    check_range("steps", request.steps, 1, MAX_STEPS)
+    check_range("batch_size", request.batch_size, 1, MAX_BATCH_SIZE)
+    check_range("batch_count", request.batch_count, 1, MAX_PICTURES)
     if request.batch_size * request.batch_count > MAX_PICTURES:
         raise InvalidRequest(f"At most {MAX_PICTURES} pictures can be asked for at once.")
-    _check_range("guidance_scale", request.guidance_scale, -100.0, 1000.0)
-    _check_range("subseed_strength", request.subseed_strength, 0.0, 1.0)
-    _check_range("denoising_strength", request.denoising_strength, 0.0, 1.0)
-    _check_range("refiner_switch_at", request.refiner_switch_at, 0.0, 1.0)
+    check_range("guidance_scale", request.guidance_scale, -100.0, 1000.0)
+    check_range("subseed_strength", request.subseed_strength, 0.0, 1.0)
+    check_range("denoising_strength", request.denoising_strength, 0.0, 1.0)
+    check_range("refiner_switch_at", request.refiner_switch_at, 0.0, 1.0)
     _check_hires(request)
     _check_image(request)
-    _check_range("seed", request.seed, -1, MAX_SEED)
-    _check_range("subseed", request.subseed, -1, MAX_SEED)
-    _check_range("seed_resize_from_w", request.seed_resize_from_w, -1, MAX_SIDE)
-    _check_range("seed_resize_from_h", request.seed_resize_from_h, -1, MAX_SIDE)
+    check_range("seed", request.seed, -1, MAX_SEED)
+    check_range("subseed", request.subseed, -1, MAX_SEED)
+    check_range("seed_resize_from_w", request.seed_resize_from_w, -1, MAX_SIDE)
+    check_range("seed_resize_from_h", request.seed_resize_from_h, -1, MAX_SIDE)
     return request
 
 
@@ -178,11 +178,11 @@ def _to_8(side: int) -> int:
 def _check_hires(request: Request) -> None:
     if not request.enable_hr:
         return
-    _check_range("hr_scale", request.hr_scale, 1.0, 16.0)
+    check_range("hr_scale", request.hr_scale, 1.0, 16.0)
     for name in ("hr_resize_x", "hr_resize_y"):
-        _check_range(name, getattr(request, name), 0, MAX_SIDE)
-    _check_range("hr_second_pass_steps", request.hr_second_pass_steps, 0, MAX_STEPS)
-    _check_range("hr_guidance_scale", request.hr_guidance_scale, -100.0, 1000.0)
+        check_range(name, getattr(request, name), 0, MAX_SIDE)
+    check_range("hr_second_pass_steps", request.hr_second_pass_steps, 0, MAX_STEPS)
+    check_range("hr_guidance_scale", request.hr_guidance_scale, -100.0, 1000.0)
     _check_strength(request)
     for width, height in hires_size(request):
         if min(width, height) < 64 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -211,20 +211,20 @@ def _check_image(request: Request) -> None:
     if request.kind != "img2img":
         if set(stored_pictures(request)) - {request.firstpass_image if request.enable_hr else ""}:
             raise InvalidRequest("Only image to image begins from a picture.")
-        _check_ids(request)
+        check_ids(stored_pictures(request))
         return
     if len(images) not in (1, request.batch_size):
         raise InvalidRequest(f"There are {len(images)} pictures to begin from and {request.batch_size} in a batch.",
                              "Give one picture, or one for each of the batch.")
     if request.latent_mask and not request.mask:
         raise InvalidRequest("A mask for the latent goes with a mask.", "Give both, or only the mask.")
-    _check_ids(request)
+    check_ids(stored_pictures(request))
     if request.enable_hr or request.firstpass_image:
         raise InvalidRequest("Hires fix is part of text to image.", "Choose a larger size instead.")
     if request.settings.img2img_fix_steps:
         _check_strength(request)
     for name, (low, high) in IMAGE_RANGES.items():
-        _check_range(name, getattr(request, name), low, high)
+        check_range(name, getattr(request, name), low, high)
     for name, choices in IMAGE_CHOICES.items():
         if getattr(request, name) not in choices:
             raise InvalidRequest(f"{name}: {getattr(request, name)!r:.60} is none of {', '.join(choices)}.")
@@ -234,8 +234,9 @@ def _check_image(request: Request) -> None:
     _check_outpainting(request)
 
 
-def _check_ids(request: Request) -> None:
-    for key in stored_pictures(request):
+def check_ids(keys: Iterable[str]) -> None:
+    """Raise ``InvalidRequest`` where one of ``keys`` cannot be the id of a stored picture."""
+    for key in keys:
         if not INPUT_ID.fullmatch(key):
             raise InvalidRequest(f"{key[:40]!r} is not the id of a stored picture.")
 
@@ -282,12 +283,13 @@ def _grows(request: Request) -> bool:
 
 
 def _check_side(name: str, value: int, multiple: int) -> None:
-    _check_range(name, value, 64, MAX_SIDE)
+    check_range(name, value, 64, MAX_SIDE)
     if value % multiple:
         below = value - value % 8
         raise InvalidRequest(f"{name} {value} is not a multiple of 8.", f"Use {max(64, below)} or {below + 8}.")
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ``InvalidRequest`` naming the field where ``value`` is not from ``low`` to ``high``."""
     if not low <= value <= high:
         raise InvalidRequest(f"{name} must be from {low} to {high}, not {value}.")

@@ -53,9 +53,10 @@ def opened(bench: Bench, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas, 
 
 
 def _upscaler(bench: Bench, name: str) -> Upscaler:
-    if name not in bench.upscalers:
+    found = bench.upscalers.get(name)
+    if found is None:
         raise InvalidRequest(f"There is no upscaler {name[:100]!r}.", "Choose another under Settings, img2img.")
-    return bench.upscalers[name]
+    return found
 
 
 def begun(loader: Loader, work: Work, pass_: Pass, loaded: Loaded, noise: torch.Tensor) -> Begun:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from modules.core.errors import Interrupted, InvalidRequest, Skipped
+from modules.core.errors import Interrupted, Skipped
 from modules.core.merge import (
     CKPT,
     DIFFUSERS,
@@ -32,7 +32,7 @@ from modules.merging import methods
 from modules.merging.models import Checkpoint, open_checkpoint, open_vae, yaml_beside
 from modules.merging.plan import Plan, Step, make_plan
 from modules.merging.values import pieces, survey
-from modules.merging.writer import HASH, check_space, replacing, temporary, write_safetensors
+from modules.merging.writer import HASH, check_new, check_space, replacing, temporary, write_safetensors
 from modules.runtime.weights import open_weights
 
 MEGABYTE = 1e6
@@ -51,7 +51,7 @@ def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
             models = [open_checkpoint(file.path, file.name, recipe.ema, stack) for file in files]
             vae = library.find_vae(recipe.vae) if recipe.vae else None
             plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {})
-            told = metadata(recipe, _sources(files, models, library, watch), models[0].variant.takes)
+            told = metadata(recipe, _sources(recipe, files, models, library, watch), models[0].variant.takes)
             if models[0].targets and models[0].variant.prediction == "v_prediction":
                 told["modelspec.prediction_type"] = "v"
             write(recipe, plan, target, told, watch)
@@ -69,8 +69,7 @@ def target_of(recipe: Recipe, files: Sequence[ModelFile], folder: Path) -> Path:
     """Return where the result is to be; raises ``InvalidRequest`` where that exists or cannot be a name."""
     stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
     target = folder / file_name(recipe, stem)
-    if target.exists():
-        raise InvalidRequest(f"There is already a {target.name}.", "Choose another name.")
+    check_new(target)
     return target
 
 
@@ -123,12 +122,15 @@ def copy_config(recipe: Recipe, paths: Sequence[str], target: Path) -> bool:
     return True
 
 
-def _sources(files: Sequence[ModelFile], models: Sequence[Checkpoint], library: Library, watch: Watch) -> list[Source]:
-    found = []
+def _sources(recipe: Recipe, files: Sequence[ModelFile], models: Sequence[Checkpoint], library: Library,
+             watch: Watch) -> list[Source]:
+    """Return the models that take part; their hashes, which take reading all of them, only where they are written."""
+    found, hashed = [], recipe.save_metadata and recipe.add_recipe
     for letter, file, model in zip("ABC", files, models, strict=False):
-        watch.phase(f"Hashing model {letter}")
-        found.append(Source(file.name, library.hashes.sha256(Path(file.path), watch.check),
-                            read_metadata(model.header)))
+        if hashed:
+            watch.phase(f"Hashing model {letter}")
+        sha256 = library.hashes.sha256(Path(file.path), watch.check) if hashed else ""
+        found.append(Source(file.name, sha256, read_metadata(model.header)))
     return found
 
 

@@ -76,10 +76,10 @@ def _remove(path: Path) -> None:
 
 
 def write_safetensors(path: Path, infos: Sequence[tuple[str, TensorInfo]], metadata: Mapping[str, str],
-                      pieces: Iterable[Tensor]) -> str:
-    """Write a file with tensors ``infos``, whose values are ``pieces`` in their order; return the sha256 of these.
+                      pieces: Iterable[Tensor]) -> None:
+    """Write a file with tensors ``infos``, whose values are ``pieces`` in their order.
 
-    It is in the metadata, too.
+    Where the metadata have ``HASH``, it becomes the sha256 of these.
     """
     header = header_bytes(infos, metadata)
     digest = hashlib.sha256()
@@ -92,12 +92,10 @@ def write_safetensors(path: Path, infos: Sequence[tuple[str, TensorInfo]], metad
             hashed = beside.submit(digest.update, view)
             _put(file, view)
         hashed.result()
-        found = f"0x{digest.hexdigest()}"
         if HASH in metadata:
             file.seek(header.index(_UNKNOWN.encode(), header.index(HASH.encode())))
-            _put(file, found.encode())
+            _put(file, f"0x{digest.hexdigest()}".encode())
         os.fsync(file.fileno())
-    return found
 
 
 def header_bytes(infos: Sequence[tuple[str, TensorInfo]], metadata: Mapping[str, str]) -> bytes:

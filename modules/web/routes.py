@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from modules.core import codec
 from modules.core.errors import NotFound
-from modules.core.extras import KIND, Extras
+from modules.core.extras import KIND, Extras, source_of
 from modules.core.job import ENDED, QUEUED, RUNNING, Job
 from modules.core.request import MAX_PROMPT_CHARACTERS
 from modules.core.result import SavedImage
@@ -267,8 +267,7 @@ def source_id(job: Job, image: SavedImage) -> str:
     """Return the id of the stored picture that ``image`` was made from; raises ``NotFound`` where there is none."""
     if not isinstance(job.request, Task) or job.request.task != KIND:
         raise NotFound("This picture was not made from one in the tab Extras.")
-    sources = codec.decode(Extras, job.request.values).sources
-    return sources[image.index % len(sources)].image
+    return source_of(codec.decode(Extras, job.request.values), image.index).image
 
 
 def gallery_view(row: Any) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def test_a_free_port_can_be_bound_on_ipv6() -> None:
 
 def test_the_interfaces_for_programs_are_there_beside_the_page_and_without_it(site: Site, tmp_path: Path) -> None:
     assert "swagger" not in _get(site.url + "/docs").lower()
-    assert json.loads(_get(site.url + "/darkroom/v1/jobs")) is not None
+    assert isinstance(json.loads(_get(site.url + "/darkroom/v1/jobs"))["jobs"], list)
     with serving(make_app(tmp_path, fake_engine(tmp_path)), replace(Flags(), nowebui=True)) as bare:
         paths = json.loads(_get(bare.url + "/openapi.json"))["paths"]
         assert "/sdapi/v1/txt2img" in paths and not [path for path in paths if "/page" in path]

@@ -247,7 +247,7 @@ def _lists(app: Any) -> APIRouter:
 
     @routes.get("/upscalers")
     def upscalers() -> list[models.Upscaler]:
-        """List the upscalers of hires fix."""
+        """List the upscalers; those of latents are hires fix's alone."""
         return [models.Upscaler(name=name, space="latent" if name in LATENT_UPSCALERS else "pixels")
                 for name in (*LATENT_UPSCALERS, *app.upscalers())]
 

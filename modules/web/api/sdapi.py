@@ -290,7 +290,7 @@ def sampler_options(sampler: Sampler) -> dict[str, str]:
 
 
 def _nothing_yet() -> APIRouter:
-    """Lists of kinds of models that nothing here knows of; clients ask for them all the same."""
+    """Lists that are empty unless an extension answers these addresses; clients ask for them all the same."""
     routes = _part()
 
     @routes.get("/hypernetworks")
