@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from modules.plugin import (
     Asked,
+    Context,
     DarkroomError,
+    OncePerRequest,
     Plan,
     Plugin,
     Route,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 100.0
+Known = Mapping[str, Sequence[Stamp]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Hypernetworks(Plugin):
     version = "1.0"
     tags = ("hypernet",)
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._known = OncePerRequest(self._found)
+
     def routes(self) -> Sequence[Route]:
         """Return the list of hypernetworks, as A1111 gives it."""
         return (Route("/sdapi/v1/hypernetworks", self._listed),)
@@ -57,7 +64,8 @@ class Hypernetworks(Plugin):
         tags = [tag for text in texts for tag in extract_tags(text)[1] if tag.name in self.tags]
         variants = [model_variant(segment.model) for pass_ in plan.passes for segment in pass_.segments] if tags else []
         warnings = dict.fromkeys(
-            warning for variant in variants for tag in tags for warning in self._chosen(tag, variant)[1]
+            warning for variant in variants for tag in tags
+            for warning in _chosen(tag, variant, self._known(plan.request))[1]
         )
         return dataclasses.replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else None
 
@@ -66,31 +74,35 @@ class Hypernetworks(Plugin):
         if not tags:
             return ()
         variant = model_variant(segment.model)
-        chosen = [self._chosen(tag, variant)[0] for tag in tags]
+        known = self._known(plan.request)
+        chosen = [_chosen(tag, variant, known)[0] for tag in tags]
         return [patch for one in chosen if one for patch in _hooks(one)]
 
-    def _chosen(self, tag: Tag, variant: Variant) -> tuple[Wanted | None, tuple[str, ...]]:
-        """Return what ``tag`` asks for, None where it cannot be had, and what to tell the user."""
-        name = tag.positional[0] if tag.positional else ""
-        files = found(self.context.folders.get("hypernetworks", ())).get(name, [])
-        weight = _weight(tag)
-        if not files:
-            return None, (f"There is no hypernetwork named {name!r}; {tag} was left out.",)
-        if weight is None:
-            return None, (f"The weight of {tag} is no number up to {LARGEST:g}; it was left out.",)
-        try:
-            networks = load(files[0]).networks
-        except DarkroomError as error:
-            return None, (f"{error.message} {tag} was left out.",)
-        if not _widths(variant) & networks.keys():
-            return None, (f"The hypernetwork {files[0].path.name} does not fit {variant.name}; {tag} was left out.",)
-        several = f"Several hypernetworks are called {name!r}: {', '.join(str(one.path) for one in files)}. " \
-                  "The first was used."
-        return Wanted(files[0], weight), (several,) if len(files) > 1 else ()
+    def _found(self) -> Known:
+        return found(self.context.folders.get("hypernetworks", ()))
 
     def _listed(self, asked: Asked) -> list[Mapping[str, str]]:
-        known = found(self.context.folders.get("hypernetworks", ()))
-        return [{"name": name, "path": str(files[0].path)} for name, files in known.items()]
+        return [{"name": name, "path": str(files[0].path)} for name, files in self._found().items()]
+
+
+def _chosen(tag: Tag, variant: Variant, known: Known) -> tuple[Wanted | None, tuple[str, ...]]:
+    """Return what ``tag`` asks for, None where it cannot be had, and what to tell the user."""
+    name = tag.positional[0] if tag.positional else ""
+    files = known.get(name, [])
+    weight = _weight(tag)
+    if not files:
+        return None, (f"There is no hypernetwork named {name!r}; {tag} was left out.",)
+    if weight is None:
+        return None, (f"The weight of {tag} is no number up to {LARGEST:g}; it was left out.",)
+    try:
+        networks = load(files[0]).networks
+    except DarkroomError as error:
+        return None, (f"{error.message} {tag} was left out.",)
+    if not _widths(variant) & networks.keys():
+        return None, (f"The hypernetwork {files[0].path.name} does not fit {variant.name}; {tag} was left out.",)
+    several = f"Several hypernetworks are called {name!r}: {', '.join(str(one.path) for one in files)}. " \
+              "The first was used."
+    return Wanted(files[0], weight), (several,) if len(files) > 1 else ()
 
 
 def _weight(tag: Tag) -> float | None:

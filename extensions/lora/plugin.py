@@ -13,10 +13,10 @@ from modules.plugin import (
     DarkroomError,
     ModelRef,
     NotFound,
+    OncePerRequest,
     Pass,
     Plan,
     Plugin,
-    Request,
     Route,
     Segment,
     Stamp,
@@ -60,7 +60,7 @@ class Lora(Plugin):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._seen: tuple[Request, list[Stamp]] | None = None
+        self._known = OncePerRequest(self._found)
 
     def routes(self) -> Sequence[Route]:
         """Return the list of networks, as A1111 gives it."""
@@ -73,7 +73,7 @@ class Lora(Plugin):
             return None
         hashes: dict[str, str] = {}
         warnings: dict[str, None] = {}
-        known, hashed = self._known(plan), self.settings(plan.request).hashes
+        known, hashed = self._known(plan.request), self.settings(plan.request).hashes
         for tag in tags:
             try:
                 wanted, said = _wanted(tag, known)
@@ -94,7 +94,7 @@ class Lora(Plugin):
         """Return the changes of weights, and bundled words that the prompts mention."""
         if not tags:
             return ()
-        known, texts = self._known(plan), "\n".join(_texts(plan))
+        known, texts = self._known(plan.request), "\n".join(_texts(plan))
         found: list[Any] = []
         for tag in tags:
             try:
@@ -104,12 +104,6 @@ class Lora(Plugin):
             except DarkroomError:
                 continue  # on_plan has said it
         return found
-
-    def _known(self, plan: Plan) -> list[Stamp]:
-        """Return the files as they were when the plan was made: its batches and segments walk through no folder."""
-        if self._seen is None or self._seen[0] is not plan.request:
-            self._seen = plan.request, self._found()
-        return self._seen[1]
 
     def _found(self) -> list[Stamp]:
         return networks.found(self.context.folders.get("lora", ()))

@@ -12,9 +12,9 @@ from modules.plugin import (
     Context,
     DarkroomError,
     ModelRef,
+    OncePerRequest,
     Plan,
     Plugin,
-    Request,
     Route,
     Segment,
     Tag,
@@ -45,7 +45,7 @@ class TextualInversion(Plugin):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._seen: tuple[Request, tuple[Embedding, ...]] | None = None
+        self._known = OncePerRequest(self._found)
 
     def words(self, variant: Variant | None) -> Mapping[str, int]:
         """Return every embedding that fits the checkpoint and its number of vectors."""
@@ -57,7 +57,7 @@ class TextualInversion(Plugin):
 
     def on_plan(self, plan: Plan, params: Any) -> Plan | None:
         """Write hashes of the embeddings in use into the infotext, and say what cannot be used."""
-        names = _mentioned(self._known(plan), _texts(plan))
+        names = _mentioned(self._known(plan.request), _texts(plan))
         if not names:
             return None
         hashes: dict[str, str] = {}
@@ -75,18 +75,12 @@ class TextualInversion(Plugin):
 
     def patches(self, plan: Plan, segment: Segment, tags: Sequence[Tag], params: Any) -> Sequence[Any]:
         """Return the words that the plan's prompts mention, with their vectors."""
-        names = _mentioned(self._known(plan), _texts(plan))
+        names = _mentioned(self._known(plan.request), _texts(plan))
         if not names:
             return ()
         variant = model_variant(segment.model)
         chosen = {name: _choose(name, files, variant)[0] for name, files in names.items()}
         return [patch for name, one in chosen.items() if one for patch in _patches(name, one, variant)]
-
-    def _known(self, plan: Plan) -> tuple[Embedding, ...]:
-        """Return the files as they were when the plan was made: its batches and segments walk through no folder."""
-        if self._seen is None or self._seen[0] is not plan.request:
-            self._seen = plan.request, self._found()
-        return self._seen[1]
 
     def _found(self) -> tuple[Embedding, ...]:
         return found(self.context.folders.get("embeddings", ()))

@@ -15,7 +15,7 @@ from pathlib import Path
 from modules.core.errors import DarkroomError, NotFound
 from modules.library.headers import read_header
 from modules.library.images import BROKEN
-from modules.library.sidecars import write_whole
+from modules.library.writing import write_whole
 
 logger = logging.getLogger(__name__)
 

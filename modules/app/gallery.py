@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ from modules.app.database import Database
 from modules.core.errors import DarkroomError, NotFound
 from modules.core.result import SavedImage
 from modules.library.images import ImageInfo
-from modules.library.network_files import is_text
+from modules.library.walk import is_text, walk
 
 logger = logging.getLogger(__name__)
 
@@ -174,19 +175,12 @@ class Gallery:
 
 def pictures_below(roots: Sequence[Path]) -> Iterator[tuple[str, os.stat_result]]:
     """Yield pictures below ``roots`` with their status; hidden names and what vanishes meanwhile are passed over."""
-    waiting = [str(root) for root in roots]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.name.lower().endswith(SUFFIXES) and is_text(entry.path):
-                        yield entry.path, entry.stat()
-        except OSError:
-            continue
+    for here in walk(roots, lambda entry: entry.is_dir(follow_symlinks=False)):
+        for entry in here.entries.values():
+            with contextlib.suppress(OSError):
+                if entry.name.lower().endswith(SUFFIXES) and is_text(entry.path) \
+                        and not entry.is_dir(follow_symlinks=False):
+                    yield entry.path, entry.stat()
 
 
 def kind_of(path: str) -> str:

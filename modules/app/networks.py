@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
 import threading
@@ -17,8 +18,9 @@ from modules.core.errors import DarkroomError, Forbidden, InvalidRequest, NotFou
 from modules.families.compatibility import family_of
 from modules.library.files import CHECKPOINT, Folders
 from modules.library.headers import Header, read_header
-from modules.library.network_files import NETWORKS, PICTURES, NetworkFile, digest, network_file, network_files
-from modules.library.sidecars import MAX_TEXT, Texts, plain, read_texts, write_sidecar, write_whole
+from modules.library.network_files import NETWORKS, PICTURES, NetworkFile, network_file, network_files
+from modules.library.sidecars import MAX_TEXT, Texts, plain, read_texts, write_sidecar
+from modules.library.writing import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -341,7 +343,12 @@ def describe(found: NetworkFile) -> Details:
     words = " ".join((found.name, title, told.version, told.activation, description, told.notes))
     return Details(
         family, told.version, description[:SHOWN_TEXT], told.activation, told.negative, told.weight, cover,
-        digest(cover, stamp) if cover else "", _folded(words)[:SEARCHED_TEXT])
+        _digest(cover, stamp) if cover else "", _folded(words)[:SEARCHED_TEXT])
+
+
+def _digest(*parts: str) -> str:
+    """Return a short name that changes with any of ``parts``."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _header(found: NetworkFile) -> Header | None:

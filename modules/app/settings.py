@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from modules.core import codec
-from modules.core.errors import DarkroomError, DiskFull, Forbidden, InvalidRequest
+from modules.core.errors import DarkroomError, Forbidden, InvalidRequest
 from modules.core.settings import Settings, check_value, setting_infos, with_values
+from modules.library.writing import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -149,27 +149,3 @@ def read_config(path: Path) -> dict[str, Any]:
     os.replace(path, aside)
     logger.warning("%s could not be read (%s). It is now %s, and the defaults are used.", path, reason, aside.name)
     return {}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` to ``path`` as ``write_text`` does."""
-    write_text(path, json.dumps(content, indent=4, ensure_ascii=False))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write ``path`` (UTF-8, line ends as given) so that it is always the old or the new text; raises ``DiskFull``."""
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=path.parent,
-                                         prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise DiskFull(f"{path} could not be written: {error.strerror}.",
-                       "Free some space or check the folder's permissions.") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from modules.app.settings import write_text
 from modules.core.errors import NotFound
+from modules.library.writing import write_text
 from modules.prompts.styles import Style, parse_styles, with_style, without_style
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from modules.core.errors import NotFound
 from modules.library.hashes import SHORT, HashCache, legacy_hash
 from modules.library.headers import MODEL_INDEX
+from modules.library.walk import is_folder, walk
 
 CHECKPOINT, VAE, VAE_APPROX, LORA = "checkpoint", "vae", "vae_approx", "lora"
 EMBEDDING, UPSCALER, CONTROLNET, HYPERNETWORK = "embedding", "upscaler", "controlnet", "hypernetwork"
@@ -258,40 +259,18 @@ def is_vae_name(name: str) -> bool:
 
 
 def _listed(places: Iterable[Path], suffixes: tuple[str, ...], with_folders: bool = False) -> list[tuple[str, Path]]:
-    return [
-        (path.relative_to(place).as_posix() if path != place else place.name, path)
-        for place in places
-        for path in _walk(place, suffixes, with_folders)
-    ]
+    def is_model(entry: os.DirEntry[str]) -> bool:
+        return with_folders and is_folder(entry) and os.path.isfile(os.path.join(entry.path, MODEL_INDEX))
 
-
-def _walk(place: Path, suffixes: tuple[str, ...], with_folders: bool) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
-    if not _unseen(place, seen):
-        return
-    for folder, subfolders, files in os.walk(place, followlinks=True):
-        here = Path(folder)
-        if with_folders and MODEL_INDEX in files:
-            subfolders.clear()
-            yield here
+    found: list[tuple[str, Path]] = []
+    for place in places:
+        if with_folders and (place / MODEL_INDEX).is_file():
+            found.append((place.name, place))
             continue
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and _unseen(here / name, seen))
-        for name in files:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield here / name
-
-
-def _unseen(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    # Links may lead back to a folder above.
-    try:
-        status = folder.stat()
-    except OSError:
-        return False
-    identity = (status.st_dev, status.st_ino)
-    if identity in seen:
-        return False
-    seen.add(identity)
-    return True
+        for here in walk((place,), lambda entry: is_folder(entry) and not is_model(entry)):
+            found += [(f"{here.below}{name}", Path(entry.path)) for name, entry in here.entries.items()
+                      if (name.lower().endswith(suffixes) and not is_folder(entry)) or is_model(entry)]
+    return found
 
 
 def _match(text: str, files: tuple[ModelFile, ...]) -> ModelFile | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from modules.library.files import CHECKPOINT, EMBEDDING, HYPERNETWORK, LORA, SUFFIXES, is_vae_name
 from modules.library.headers import MODEL_INDEX
+from modules.library.walk import is_folder, walk
 
 NETWORKS = (CHECKPOINT, LORA, EMBEDDING, HYPERNETWORK)
 SIDECARS = (".json", ".civitai.info", ".txt", ".description.txt")
@@ -58,15 +58,11 @@ def network_files(kind: str, places: Sequence[Path], files: Sequence[Path] = ())
     for path in files:
         if found := network_file(kind, path.name, str(path)):
             yield found
-    seen: set[tuple[int, int]] = set()
-    waiting = [(str(place), "") for place in reversed(places)]
-    while waiting:
-        folder, below = waiting.pop()
-        entries = _entries(folder, seen)
-        for name in _networks(kind, entries):
-            if found := _described(kind, f"{below}{name}", os.path.join(folder, name), _listed(entries)):
+    for here in walk(places, lambda entry: is_folder(entry) and not _is_model_folder(kind, entry)):
+        status = _listed(here.entries)
+        for name in _networks(kind, here.entries):
+            if found := _described(kind, f"{here.below}{name}", os.path.join(here.path, name), status):
                 yield found
-        waiting.extend((entries[name].path, f"{below}{name}/") for name in _subfolders(kind, entries))
 
 
 def network_file(kind: str, name: str, path: str) -> NetworkFile | None:
@@ -81,19 +77,6 @@ def network_file(kind: str, name: str, path: str) -> NetworkFile | None:
     return _described(kind, name, path, status)
 
 
-def _entries(folder: str, seen: set[tuple[int, int]]) -> dict[str, os.DirEntry[str]]:
-    """Return what is in a folder, by name; nothing for one that was ``seen`` before or cannot be read."""
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            return {}
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as found:
-            return {entry.name: entry for entry in found if not entry.name.startswith(".") and is_text(entry.name)}
-    except OSError:
-        return {}
-
-
 def _listed(entries: Mapping[str, os.DirEntry[str]]) -> Status:
     def status(name: str) -> os.stat_result | None:
         try:
@@ -103,12 +86,8 @@ def _listed(entries: Mapping[str, os.DirEntry[str]]) -> Status:
     return status
 
 
-def _subfolders(kind: str, entries: Mapping[str, os.DirEntry[str]]) -> list[str]:
-    return [name for name, entry in entries.items() if _is_folder(entry) and not _is_model_folder(kind, entry)]
-
-
 def _networks(kind: str, entries: Mapping[str, os.DirEntry[str]]) -> list[str]:
-    named = [name for name in entries if name.lower().endswith(SUFFIXES[kind]) and not _is_folder(entries[name])]
+    named = [name for name in entries if name.lower().endswith(SUFFIXES[kind]) and not is_folder(entries[name])]
     if kind == CHECKPOINT:
         folders = [name for name, entry in entries.items() if _is_model_folder(kind, entry)]
         return [name for name in named if not is_vae_name(name)] + folders
@@ -119,15 +98,8 @@ def _networks(kind: str, entries: Mapping[str, os.DirEntry[str]]) -> list[str]:
     return named
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
 def _is_model_folder(kind: str, entry: os.DirEntry[str]) -> bool:
-    return kind == CHECKPOINT and _is_folder(entry) and os.path.isfile(os.path.join(entry.path, MODEL_INDEX))
+    return kind == CHECKPOINT and is_folder(entry) and os.path.isfile(os.path.join(entry.path, MODEL_INDEX))
 
 
 def _base(path: str) -> str:
@@ -151,17 +123,3 @@ def _described(kind: str, name: str, path: str, status_of: Status) -> NetworkFil
 
 def _stamp(name: str, status: os.stat_result) -> str:
     return f"{name}:{status.st_size}:{status.st_mtime_ns}"
-
-
-def digest(*parts: str) -> str:
-    """Return a short name that changes with any of ``parts``."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def is_text(path: str) -> bool:
-    """Return whether ``path`` can be stored; names that are not in the file system's encoding cannot."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

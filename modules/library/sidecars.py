@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import math
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from modules.core.errors import DiskFull, InvalidRequest
+from modules.core.errors import InvalidRequest
+from modules.library.writing import write_whole
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_TEXT = 100_000
@@ -106,29 +105,6 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidRequest(f"{name}: a text of at most {MAX_TEXT:,} characters is expected.")
         checked[name] = value
     return checked
-
-
-def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
-    """Write ``path`` so that it is always the old or the new content; raises ``DiskFull``.
-
-    What is not ``durable`` may be lost in a power cut. The new file may be read by whoever may read the old one:
-    folders of models are often shared.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(path.stat().st_mode & 0o777)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise DiskFull(f"{path.name} could not be written: {error.strerror}.",
-                       "Free some space or check the folder's permissions.") from error
 
 
 def _read_json(path: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from modules.families.places import Place
 from modules.imaging.resize import Upscaler
 from modules.library.headers import read_outline
 from modules.plugin.files import (
+    OncePerRequest,
     Stamp,
     data_sha256,
     model_files,
@@ -51,10 +52,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked", "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
     "Guidance", "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound",
-    "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Place", "Plan", "Plugin", "Projection", "Request",
-    "Route", "Sampler", "Segment", "Settings", "SoftBlend", "Stamp", "Start", "StepState", "Tag", "Thresholding",
-    "Upscaler", "Variant", "WeightDelta", "ZeroStar", "data_sha256", "extract_tags", "low_rank", "model_files",
-    "model_variant", "param", "read_metadata", "read_outline", "read_tensors", "weight_places",
+    "OncePerRequest", "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Place", "Plan", "Plugin",
+    "Projection", "Request", "Route", "Sampler", "Segment", "Settings", "SoftBlend", "Stamp", "Start", "StepState",
+    "Tag", "Thresholding", "Upscaler", "Variant", "WeightDelta", "ZeroStar", "data_sha256", "extract_tags",
+    "low_rank", "model_files", "model_variant", "param", "read_metadata", "read_outline", "read_tensors",
+    "weight_places",
 ]
 
 # Importing these imports torch, which the page's process must not: import them inside the methods that use them.

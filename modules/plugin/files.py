@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from modules.core.plan import ModelRef
+from modules.core.request import Request
 from modules.families import detect
 from modules.families.base import Variant
 from modules.families.places import Place, places
 from modules.library.hashes import file_sha256
 from modules.library.headers import inert_globals, read_header
 from modules.library.safetensors_format import data_offset, looks_like_safetensors
+from modules.library.walk import is_folder, walk
+
+Found = TypeVar("Found")
 
 
 def model_variant(model: ModelRef) -> Variant:
@@ -47,6 +51,20 @@ def model_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Stam
     return sorted(_walked(folders, suffixes), key=lambda stamp: str(stamp.path).lower())
 
 
+class OncePerRequest(Generic[Found]):
+    """What ``find`` returned when a request was planned: its batches and segments walk through no folder."""
+
+    def __init__(self, find: Callable[[], Found]) -> None:
+        self._find = find
+        self._last: tuple[Request, Found] | None = None
+
+    def __call__(self, request: Request) -> Found:
+        """Return what was found for ``request``, anew where it is another than the last."""
+        if self._last is None or self._last[0] is not request:
+            self._last = request, self._find()
+        return self._last[1]
+
+
 def weight_places(model: ModelRef) -> Mapping[str, Place]:
     """Return the modules of a checkpoint's denoiser and text encoders by every name that files of changes have."""
     status = Path(model.checkpoint).stat()
@@ -73,28 +91,9 @@ def _places(path: str, mtime: int) -> Mapping[str, Place]:
 
 
 def _walked(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[Stamp]:
-    seen: set[str] = set()
-    waiting = [str(folder) for folder in reversed(list(folders))]
-    while waiting:
-        directory = waiting.pop()
-        real = os.path.realpath(directory)
-        if real in seen:
-            continue
-        seen.add(real)
-        for entry in _entries(directory):
-            try:
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(suffixes):
+    for here in walk(folders):
+        for name, entry in here.entries.items():
+            if name.lower().endswith(suffixes) and not is_folder(entry):
+                with contextlib.suppress(OSError):  # gone meanwhile, or a link to nothing
                     status = entry.stat()
                     yield Stamp(Path(entry.path), status.st_mtime_ns, status.st_size)
-            except OSError:
-                continue  # gone meanwhile, or a link to nothing
-
-
-def _entries(directory: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return list(entries)
-    except OSError:
-        return []

@@ -3,7 +3,8 @@ import os
 import pytest
 
 from modules.library.files import CHECKPOINT, EMBEDDING, HYPERNETWORK, LORA
-from modules.library.network_files import COVERS, is_text, network_file, network_files
+from modules.library.network_files import COVERS, network_file, network_files
+from modules.library.walk import is_text
 
 
 def touch(path, content=b"x"):
