@@ -8,14 +8,13 @@ from typing import Any
 
 from modules.core.errors import InvalidRequest
 from modules.core.request import MAX_PICTURES, check_ids, check_range
+from modules.core.result import MAX_PIXELS
 
 KIND = "extras"
 NO_UPSCALER = "None"
 SCALE_BY, SCALE_TO = range(2)
 MIN_SCALE, MAX_SCALE = 0.05, 16.0
 MAX_SIDE = 32_768
-# What the gallery and PNG Info can read again.
-MAX_PIXELS = 160 * 1024 * 1024
 
 
 @dataclass(frozen=True)

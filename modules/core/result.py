@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from modules.core.plan import ModelRef
 
+# The largest picture that is written, for the gallery and PNG Info read no larger one.
+MAX_PIXELS = 160 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class FinishedPicture:

@@ -15,11 +15,11 @@ from typing import Any
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from modules.core.errors import InvalidRequest
+from modules.core.result import MAX_PIXELS
 from modules.core.settings import Settings
 from modules.library import infotext as infotexts
-from modules.library.deep import DeepImage, png
+from modules.library.sixteen_bit import DeepImage, png
 
-MAX_PIXELS = 160 * 1024 * 1024
 MAX_FILE_BYTES = 512 * 1024 * 1024
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 

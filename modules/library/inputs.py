@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from modules.core.errors import DarkroomError, DiskFull, InvalidRequest, NotFound
-from modules.library.deep import DEPTH, bit_depth
 from modules.library.images import BROKEN, FORMATS, MAX_FILE_BYTES
+from modules.library.sixteen_bit import DEPTH, bit_depth
 
 MAX_INPUT_PIXELS = 8192 * 8192
 MAX_INPUT_SIDE = 65_500

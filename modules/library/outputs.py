@@ -18,10 +18,10 @@ from PIL import Image
 from modules.core.errors import DarkroomError, DiskFull
 from modules.core.settings import Settings
 from modules.library import patterns
-from modules.library.deep import DeepImage
 from modules.library.files import Folders
 from modules.library.images import encode, holds
 from modules.library.patterns import Facts
+from modules.library.sixteen_bit import DeepImage
 
 PICTURE, GRID = "picture", "grid"
 PARTIAL = ".part"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from modules.core.errors import DarkroomError, Interrupted, InvalidModel, Skipped
+from modules.core.errors import DarkroomError, Interrupted, InvalidModel, InvalidRequest, Skipped
 from modules.core.extras import NO_UPSCALER, Extras, Source, crops, entries, target_size
 from modules.core.plan import ModelRef
 from modules.core.result import FinishedPicture, Outcome, Watch
-from modules.imaging.resize import Upscaler
+from modules.imaging.resize import RESAMPLERS, Upscaler
 from modules.library import infotext
 from modules.library.inputs import Inputs
 from modules.plugin import Plugin, hooks
@@ -38,8 +38,9 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
     others have that and once, twice ... the number of sources more.
 
     One that cannot be read or does not fit into memory is left out with a warning; where there is only one, what is
-    wrong with it is raised, and so is what is wrong with an upscaler.
+    wrong with it is raised, and so is what is wrong with an upscaler; one that is gone is an ``InvalidRequest``.
     """
+    upscalers = _chosen(extras, bench.upscalers)
     problems: list[str] = []
     for index, source in enumerate(extras.sources):
         if index in done:
@@ -48,7 +49,8 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
             return Outcome(False, tuple(problems))
         watch.batch(index, 1)
         try:
-            parts = _postprocessed(bench, enlarge(extras, bench, source, watch))
+            picture = opened_file(bench.inputs.path(source.image), bench.inputs.open(source.image))
+            parts = _postprocessed(bench, enlarged(extras, upscalers, picture, watch))
             for number, part in enumerate(parts, 1):
                 own = index if number == len(parts) else index + number * len(extras.sources)
                 watch.picture(_finished(own, source, extras, bench, part))
@@ -63,18 +65,15 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
     return Outcome(True, tuple(problems))
 
 
-def enlarge(extras: Extras, bench: Bench, source: Source, watch: Watch) -> Picture:
-    """Return one picture as ``extras`` wants it."""
-    upscalers = bench.upscalers
-    picture = opened_file(bench.inputs.path(source.image), bench.inputs.open(source.image))
-    if extras.upscaler_1 == NO_UPSCALER:
+def enlarged(extras: Extras, upscalers: Sequence[Upscaler], picture: Picture, watch: Watch) -> Picture:
+    """Return ``picture`` by the first of ``upscalers``, the second mixed in; as it is where there are none."""
+    if not upscalers:
         return picture
     size = target_size(extras, *picture.size)
-    parts = 2 if extras.mixes else 1
-    result = _upscaled(upscalers[extras.upscaler_1], picture, size, _told(watch, 0, parts))
-    if extras.mixes:
-        second = _upscaled(upscalers[extras.upscaler_2], picture, size, _told(watch, 1, parts))
-        result = mixed(result, second, extras.extras_upscaler_2_visibility)
+    result, *others = (_upscaled(upscaler, picture, size, _told(watch, part, len(upscalers)))
+                       for part, upscaler in enumerate(upscalers))
+    for other in others:
+        result = mixed(result, other, extras.extras_upscaler_2_visibility)
     return cropped(result, extras.upscaling_resize_w, extras.upscaling_resize_h) if crops(extras) else result
 
 
@@ -100,11 +99,22 @@ def extended(text: str, more: Mapping[str, str]) -> infotext.Infotext:
     return infotext.Infotext(found.prompt, found.negative_prompt, {**infotext.joined_sizes(found.parameters), **more})
 
 
+def _chosen(extras: Extras, upscalers: Mapping[str, Upscaler]) -> tuple[Upscaler, ...]:
+    """Return the upscalers that take part, in order."""
+    if extras.upscaler_1 == NO_UPSCALER:
+        return ()
+    names = (extras.upscaler_1, extras.upscaler_2) if extras.mixes else (extras.upscaler_1,)
+    try:
+        return tuple(upscalers[name] for name in names)
+    except KeyError as error:
+        raise InvalidRequest(f"There is no upscaler {error.args[0]!r}.", f"There are {', '.join(upscalers)}.") from None
+
+
 def _upscaled(upscaler: Upscaler, picture: Picture, size: tuple[int, int], advance: Advance) -> Picture:
     if isinstance(upscaler, NetworkUpscaler):
         return upscaler.enlarged(picture, size, advance)
     advance(0, 1)
-    if picture.pixels.dtype == np.uint16 and upscaler.name == "Lanczos":
+    if picture.pixels.dtype == np.uint16 and upscaler == RESAMPLERS["Lanczos"]:
         result = Picture(resized(picture.pixels, size), None if picture.alpha is None else resized(picture.alpha, size))
     else:
         result = as_deep_as(picture, opened(upscaler.upscale(shown(picture), *size)))

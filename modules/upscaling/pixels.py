@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from modules.library.deep import DEPTH, DeepImage, bit_depth
+from modules.library.sixteen_bit import DEPTH, DeepImage, bit_depth
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from modules.core.errors import InvalidModel, InvalidRequest, NotFound, OutOfMem
 from modules.core.extras import Extras, Source
 from modules.imaging.resize import RESAMPLERS
 from modules.library import infotext
-from modules.library.deep import DeepImage, png
 from modules.library.inputs import Inputs
+from modules.library.sixteen_bit import DeepImage, png
 from modules.plugin import Plugin
 from modules.plugin.hooks import Active
 from modules.plugin.params import NoParams
@@ -132,6 +132,15 @@ def test_what_is_wrong_with_an_upscaler_ends_the_job(inputs, watch):
         perform(extras, Bench(inputs, {"failing": Failing(InvalidModel("bad"))}), watch, frozenset())
     outcome = perform(extras, Bench(inputs, {"failing": Failing(OutOfMemory("too large"))}), watch, frozenset())
     assert len(outcome.warnings) == 2 and watch.pictures == []
+
+
+def test_an_upscaler_whose_file_is_gone_is_named_and_ends_the_job(inputs, watch):
+    for extras in (Extras((source(inputs), source(inputs, seed=1)), upscaler_1="gone"),
+                   Extras((source(inputs),), upscaler_1="Lanczos", upscaler_2="gone",
+                          extras_upscaler_2_visibility=0.5)):
+        with pytest.raises(InvalidRequest, match="There is no upscaler 'gone'"):
+            perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset())
+    assert watch.begun == [] and watch.pictures == []
 
 
 def test_what_is_done_is_not_done_again_and_a_job_stops_when_asked(inputs, watch):

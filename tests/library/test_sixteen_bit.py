@@ -7,9 +7,9 @@ from PIL import Image
 
 from modules.core.errors import InvalidRequest
 from modules.core.settings import Settings
-from modules.library.deep import DeepImage, bit_depth
 from modules.library.images import encode, read_image_info
 from modules.library.inputs import Inputs
+from modules.library.sixteen_bit import DeepImage, bit_depth
 
 
 def deep(channels=3, width=37, height=23):
