@@ -237,7 +237,7 @@ def _absolute(source: Source, node: ast.ImportFrom) -> str:
 def _may_import_models(source: Source, item: Imported) -> bool:
     if source.package in WORKBENCHES | {"runtime"} or source.path.as_posix() == "modules/sampling/noise.py":
         return True
-    inside = source.package in ("families", "plugin") or source.path.parts[0] == "extensions"
+    inside = source.package in ("families", "adapters", "plugin") or source.path.parts[0] == "extensions"
     return inside and (item.types_only or not item.top_level)
 
 

@@ -24,10 +24,9 @@ from modules.plugin import (
     extract_tags,
     param,
 )
+from modules.plugin.adapters import Call, Changes, read_call
 
 from . import networks
-from .calls import Call, read
-from .places import Changes, changes
 
 TAGS = ("lora", "lyco")
 SHOWN = 3
@@ -130,7 +129,7 @@ def _models(plan: Plan) -> list[ModelRef]:
 
 def _wanted(tag: Tag, known: Sequence[Stamp]) -> tuple[Wanted, list[str]]:
     """Return what a tag asks for and what to tell the user; raises where it cannot be carried out."""
-    call = read(tag)
+    call = read_call(tag)
     files = networks.named(known, call.name)
     if not files:
         raise NotFound(f"There is no network named {call.name!r}.", "Put it into models/Lora.")
@@ -141,7 +140,7 @@ def _wanted(tag: Tag, known: Sequence[Stamp]) -> tuple[Wanted, list[str]]:
 
 
 def _misfits(wanted: Wanted, model: ModelRef) -> list[str]:
-    found = changes(wanted.stamp, model, wanted.call.rank)
+    found = networks.changes(wanted.stamp, model, wanted.call.rank)
     name = wanted.call.name
     if not found.fitting and not networks.load(wanted.stamp).words:
         if found.foreign:
@@ -161,7 +160,7 @@ def _divided(pass_: Pass, tags: Sequence[Tag]) -> Pass:
     borders: set[int] = set()
     for tag in tags:
         try:
-            call = read(tag)
+            call = read_call(tag)
         except DarkroomError:
             continue
         borders |= {call.start, call.steps_end(pass_.steps)} - {0, pass_.steps}
@@ -173,7 +172,7 @@ def _divided(pass_: Pass, tags: Sequence[Tag]) -> Pass:
 def _patches(wanted: Wanted, model: ModelRef, texts: str) -> Iterator[Any]:
     from modules.plugin import Embedding
 
-    found: Changes = changes(wanted.stamp, model, wanted.call.rank)
+    found: Changes = networks.changes(wanted.stamp, model, wanted.call.rank)
     stamp, call = wanted.stamp, wanted.call
     for change in found.fitting:
         if scale := _weight(call, change.place.component, change.place.block):

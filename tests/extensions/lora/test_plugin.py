@@ -17,6 +17,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+from modules.adapters import fitting, formulas
 from modules.core.settings import Settings
 from modules.engine.engine import Engine
 from modules.families.clip_tokenizer import clip_tokenizer
@@ -207,7 +208,7 @@ def test_other_layouts_of_the_same_network_change_the_same(
 
 
 def test_numbered_files_follow_the_order_of_their_time(engine: Engine, host: Host, root: Path, place: Path) -> None:
-    layers = [name for name in sys.modules["extensions.lora.places"]._in_order(named(root), "unet")]
+    layers = [name for name in fitting._in_order(named(root), "unet")]
     assert layers[0].endswith("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q")
     assert layers[4].endswith("ff.net.0.proj") and layers[5].endswith("attn2.to_q") and "mid_block" in layers[-1]
     tensors = {}
@@ -241,10 +242,9 @@ def test_any_sequence_ends_where_it_began(engine: Engine, host: Host, root: Path
 def test_what_the_next_picture_wants_too_is_kept_and_steps_cost_nothing_more(
     engine: Engine, host: Host, root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    formulas = sys.modules["extensions.lora.formulas"]
     networks = sys.modules["extensions.lora.networks"]
     count = {"changes": 0, "reads": 0}
-    make, read = formulas._low_rank, networks.read_tensors
+    make, read = formulas._low_rank, networks.read_network
 
     def counted(*given: Any) -> Any:
         change = make(*given)
@@ -260,7 +260,7 @@ def test_what_the_next_picture_wants_too_is_kept_and_steps_cost_nothing_more(
 
     kinds = tuple((needed, counted if one is make else one) for needed, one in formulas.KINDS)
     monkeypatch.setattr(formulas, "KINDS", kinds)
-    monkeypatch.setattr(networks, "read_tensors", reading)
+    monkeypatch.setattr(networks, "read_network", reading)
     tags = ""
     for number in range(16):
         save_file(kohya(root, seed=number, only="lora_unet_down_blocks_0"), place / f"n{number}.safetensors")

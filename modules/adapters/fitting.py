@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modules.plugin import ModelRef, Place, Stamp, weight_places
-
-from . import networks
-from .formulas import SCALE, bias_change, weight_change
+from modules.adapters.formulas import SCALE, bias_change, weight_change
+from modules.adapters.reading import Network
+from modules.families.places import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Delta = Callable[[Tensor], Tensor]
 
 # Numbers that a formula reads, beside the tensors that it computes with.
 READ = ("alpha", "on_input")
@@ -38,21 +38,22 @@ class Change:
 
     def patches(self, scale: float) -> Iterator[Any]:
         """Yield the changes of weight and bias, ``scale`` times."""
-        from modules.plugin import WeightDelta
+        from modules.runtime.patches import WeightDelta
 
-        for name, change in (("weight", self._weight), ("bias", self._bias)):
-            if change is not None:
-                yield WeightDelta(self.place.component, f"{self.place.path}.{name}", self.key, scale, change)
+        for name, change in self.deltas().items():
+            yield WeightDelta(self.place.component, f"{self.place.path}.{name}", self.key, scale, change)
 
-    @property
-    def _weight(self) -> Any:
-        if not _changes_weight(self.parts):
-            return None
-        return functools.partial(_changed, weight_change, self.parts, self.rank)
+    def deltas(self) -> dict[str, Delta]:
+        """Return the changes at scale 1 of ``weight`` and ``bias``, those of them that there are.
 
-    @property
-    def _bias(self) -> Any:
-        return functools.partial(_changed, _bias, self.parts, self.rank) if bias_change(self.parts) else None
+        Each is computed in the type of the weight that it is given, float32 or float64.
+        """
+        found: dict[str, Delta] = {}
+        if _changes_weight(self.parts):
+            found["weight"] = functools.partial(_changed, weight_change, self.parts, self.rank)
+        if bias_change(self.parts):
+            found["bias"] = functools.partial(_changed, _bias, self.parts, self.rank)
+        return found
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,11 @@ class Changes:
         return {ENCODERS[name]: vectors for name, vectors in parts.items() if ENCODERS.get(name) in self.components}
 
 
-def changes(stamp: Stamp, model: ModelRef, rank: int | None = None) -> Changes:
-    """Return what the network of ``stamp`` changes about ``model``; reads no tensor of the model."""
-    return _changes(stamp, model, rank, Path(model.checkpoint).stat().st_mtime_ns)
+def fit(network: Network, known: Mapping[str, Place], key: str, rank: int | None = None) -> Changes:
+    """Return what ``network`` changes about a checkpoint whose modules are ``known``; reads no tensor of that.
 
-
-@functools.lru_cache(maxsize=64)
-def _changes(stamp: Stamp, model: ModelRef, rank: int | None, model_mtime: int) -> Changes:
-    network, known = networks.load(stamp), weight_places(model)
+    ``key`` names the network and the state of its file. ``rank`` is how many ranks of a LoRA count.
+    """
     named: dict[str, Mapping[str, Tensor]] = dict(network.modules)
     for component, pairs in network.in_order.items():
         names = _in_order(known, component)
@@ -94,7 +92,7 @@ def _changes(stamp: Stamp, model: ModelRef, rank: int | None, model_mtime: int) 
         if not _is_known(hollow):
             unread.append(name)
         elif place is not None and _fits(place, hollow, rank):
-            fitting.append(Change(f"{stamp.path}@{stamp.mtime}:{name}:{rank}", place, parts, rank))
+            fitting.append(Change(f"{key}:{name}:{rank}", place, parts, rank))
         else:
             foreign.append(name)
     # What is for another kind of model may fit in part; a model with other inputs lacks a layer or two.
@@ -106,8 +104,8 @@ def _changes(stamp: Stamp, model: ModelRef, rank: int | None, model_mtime: int) 
 
 def _changed(make: Any, parts: Mapping[str, Tensor], rank: int | None, weight: Tensor) -> Tensor:
     """Compute where the weight is; nothing of it stays."""
-    on_device = {name: part if name in READ else part.to(weight.device) for name, part in parts.items()}
-    changed: Tensor = make(on_device, rank)(weight)
+    here = {name: part if name in READ else part.to(weight.device).to(weight.dtype) for name, part in parts.items()}
+    changed: Tensor = make(here, rank)(weight)
     return changed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modules.plugin import InvalidRequest
+from modules.core.errors import InvalidRequest
 
 
 def _numbered(kind: str, *numbers: int) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""What each kind of network changes about a weight: functions of the weight in float32, and of a file's tensors.
+"""What each kind of network changes about a weight: functions of the weight, and of a file's tensors.
+
+Both are computed with in float32, or in float64 where the tensors come in it.
 
 LoRA: Hu et al. 2021. LoCon, LoHa, LoKr, IA3, GLoRA, OFT, BOFT: Yeh et al. 2023 (LyCORIS) and the papers it names.
 DoRA: Liu et al. 2024. Names of tensors are those of the files people share.
@@ -41,8 +43,9 @@ def weight_change(parts: Parts, rank: int | None = None) -> Change | None:
     """
     for needed, make in KINDS:
         if all(name in parts for name in needed):
-            change = make({name: part.float() for name, part in parts.items()}, rank)
-            return _decomposed(change, parts[SCALE].float()) if SCALE in parts else change
+            wide = {name: _wide(part) for name, part in parts.items()}
+            change = make(wide, rank)
+            return _decomposed(change, wide[SCALE]) if SCALE in parts else change
     return None
 
 
@@ -50,8 +53,12 @@ def bias_change(parts: Parts) -> Change | None:
     """Return the change of a module's bias, None where there is none."""
     found = parts.get("diff_b", parts.get("b_norm"))
     if UP_BIAS in parts and DOWN in parts:
-        found = parts[UP_BIAS].float() * _scale(parts, parts[DOWN].shape[0])
-    return None if found is None else lambda bias: found.float().reshape(bias.shape)
+        found = _wide(parts[UP_BIAS]) * _scale(parts, parts[DOWN].shape[0])
+    return None if found is None else lambda bias: _wide(found).reshape(bias.shape)
+
+
+def _wide(part: Tensor) -> Tensor:
+    return part if part.element_size() > 4 else part.float()
 
 
 def _low_rank(parts: Parts, rank: int | None) -> Change:
@@ -159,7 +166,7 @@ def _rotation(blocks: Tensor, limit: float) -> Tensor:
     if limit:
         length = torch.linalg.vector_norm(skew) + 1e-8
         skew = skew * (length.clamp(max=limit) / length)
-    eye = torch.eye(blocks.shape[-1], device=blocks.device)
+    eye = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
     return (eye + skew) @ torch.linalg.inv(eye - skew)
 
 

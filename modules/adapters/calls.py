@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modules.plugin import InvalidRequest, Tag
-
-from .blocks import block_weights
+from modules.adapters.blocks import block_weights
+from modules.core.errors import InvalidRequest
+from modules.prompts.tags import Tag
 
 KNOWN = ("te", "unet", "dyn", "lbw", "start", "stop")
 LARGEST = 100.0
@@ -38,7 +38,7 @@ class Call:
         return steps if self.stop is None else min(self.stop, steps)
 
 
-def read(tag: Tag) -> Call:
+def read_call(tag: Tag) -> Call:
     """Return what ``tag`` asks for; raises ``InvalidRequest`` naming what cannot be understood."""
     given, named = tag.positional, tag.named
     unknown = [name for name in named if name not in KNOWN]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +10,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from modules.host.discover import discover
+from modules.adapters import formulas
 
-EXTENSIONS = Path(__file__).resolve().parents[3] / "extensions"
 OUT, IN, RANK = 12, 8, 3
-
-
-@pytest.fixture(scope="module")
-def formulas(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    discover([EXTENSIONS], tmp_path_factory.mktemp("data"), {}, frozenset())
-    return importlib.import_module("extensions.lora.formulas") if "extensions.lora.formulas" not in sys.modules \
-        else sys.modules["extensions.lora.formulas"]
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -207,23 +196,26 @@ KINDS = [lora, lora_without_alpha, locon, locon_tucker, loha, loha_tucker, lokr_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_change_is_its_formula(formulas: Any, kind: Any) -> None:
+def test_a_change_is_its_formula(kind: Any) -> None:
     parts, weight, expected = kind()
     found = exact(formulas.weight_change(parts)(weight))
     assert np.abs(expected).max() > 0.01
     assert np.linalg.norm(found - expected) <= 1e-6 * max(np.linalg.norm(expected), np.linalg.norm(exact(weight)))
+    wide = {name: part.double() for name, part in parts.items()}
+    assert np.linalg.norm(exact(formulas.weight_change(wide)(weight.double())) - expected) <= 1e-8 * max(
+        np.linalg.norm(expected), np.linalg.norm(exact(weight)))
     narrow = {name: part if name in ("alpha", "on_input") else part.half() for name, part in parts.items()}
     halved = exact(formulas.weight_change(narrow)(weight))
     assert np.linalg.norm(halved - expected) <= 2e-3 * np.linalg.norm(expected)
 
 
-def test_a_lower_rank_takes_the_first_ones(formulas: Any) -> None:
+def test_a_lower_rank_takes_the_first_ones() -> None:
     parts = {"lora_up.weight": UP, "lora_down.weight": DOWN, **ALPHA}
     found = formulas.weight_change(parts, 2)(WEIGHT)
     np.testing.assert_allclose(exact(found), exact(UP)[:, :2] @ exact(DOWN)[:2] * 0.5, atol=1e-5)
 
 
-def test_biases_are_added(formulas: Any) -> None:
+def test_biases_are_added() -> None:
     assert torch.equal(formulas.bias_change({"diff_b": UP[:, 0]})(torch.zeros(OUT)), UP[:, 0])
     assert formulas.bias_change({"diff": WEIGHT}) is None
 
@@ -231,7 +223,7 @@ def test_biases_are_added(formulas: Any) -> None:
 @pytest.mark.parametrize("config", [
     peft.IA3Config(target_modules=["key", "wide"], feedforward_modules=["wide"]),
     peft.LoraConfig(r=2, lora_alpha=3, target_modules=["key", "wide"], lora_bias=True)])
-def test_files_of_peft_are_what_it_makes_of_them(formulas: Any, config: Any) -> None:
+def test_files_of_peft_are_what_it_makes_of_them(config: Any) -> None:
     torch.manual_seed(0)
     plain = torch.nn.ModuleDict({"key": torch.nn.Linear(IN, OUT), "wide": torch.nn.Linear(IN, OUT)})
     before = {name: value.clone() for name, value in plain.state_dict().items()}
@@ -255,11 +247,11 @@ def test_files_of_peft_are_what_it_makes_of_them(formulas: Any, config: Any) -> 
             torch.testing.assert_close(bias(before[f"{module}.bias"]), expected)
 
 
-def test_what_is_of_no_known_kind_changes_nothing(formulas: Any) -> None:
+def test_what_is_of_no_known_kind_changes_nothing() -> None:
     assert formulas.weight_change({"alpha": torch.tensor(1.0)}) is None
     assert formulas.weight_change({"lora_up.weight": UP}) is None
 
 
-def test_a_rank_of_zero_is_an_error(formulas: Any) -> None:
+def test_a_rank_of_zero_is_an_error() -> None:
     with pytest.raises(ValueError, match="rank"):
         formulas.weight_change({"lora_up.weight": UP[:, :0], "lora_down.weight": DOWN[:0]})

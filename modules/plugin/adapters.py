@@ -1,0 +1,9 @@
+"""Networks of small changes to weights (LoRA and its kin), for plugins: how they are called, read and fitted."""
+
+from __future__ import annotations
+
+from modules.adapters.calls import Call, read_call
+from modules.adapters.fitting import Changes, fit
+from modules.adapters.reading import Network, read_network
+
+__all__ = ["Call", "Changes", "Network", "fit", "read_call", "read_network"]
