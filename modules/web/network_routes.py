@@ -40,7 +40,10 @@ def routes(app: Any) -> APIRouter:
     def search(kind: str, text: str = "", folder: str = "", sort: str = "name", descending: bool = False,
                everything: bool = False, limit: Annotated[int, Query(ge=0, le=MAX_CARDS)] = 60,
                offset: Annotated[int, Query(ge=0, le=10**9)] = 0) -> JSONResponse:
-        """Answer cards and how many there are; without ``everything`` those that do not fit the model are left out."""
+        """Answer cards and how many there are; without ``everything`` those that do not fit the model are left out.
+
+        The folders come with the first cards alone.
+        """
         if kind not in NETWORKS:
             raise NotFound(f"There are no networks of the kind {kind[:60]!r}.")
         settings = app.settings.get()
@@ -48,8 +51,9 @@ def routes(app: Any) -> APIRouter:
         query = Wanted(kind, text, folder, "" if everything else family, sort, descending)
         rows, count = app.networks.page(query, limit, offset)
         return _fresh({
-            "networks": [view(row) for row in rows], "count": count, "folders": app.networks.folders(kind),
-            "family": family, "weight": settings.extra_networks_default_multiplier, **state(app),
+            "networks": [view(row) for row in rows], "count": count,
+            "folders": {} if offset else app.networks.folders(kind), "family": family,
+            "weight": settings.extra_networks_default_multiplier, **state(app),
         })
 
     @own.get("/state")

@@ -1,20 +1,17 @@
 // <darkroom-batch tab="img2img">: the files of a batch, sent to the server one by one and listed there.
 
 import { attempt, call, text, toast } from "./api.js";
+import { takesFiles } from "./drop.js";
 
 class Batch extends HTMLElement {
   connectedCallback() {
     this.innerHTML = `
-      <label class="drop"><input type="file" accept="image/*" multiple aria-label="Choose pictures">
+      <label class="drop" tabindex="0"><input type="file" accept="image/*" multiple aria-label="Choose pictures">
         <span class="hint"><b>Drop pictures here</b><br>or click to choose them</span></label>
       <div class="bar-row" hidden><span class="count" aria-live="polite"></span>
         <button type="button" class="button" data-do="clear">Clear</button></div>
       <ol class="batch-names"></ol>`;
-    const drop = this.querySelector(".drop");
-    this.querySelector("input").addEventListener("change", ({ target }) => { this.bring([...target.files]); target.value = ""; });
-    drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); this.bring([...event.dataTransfer.files]); });
+    takesFiles(this.querySelector(".drop"), (files) => this.bring(files));
     this.querySelector('[data-do="clear"]').addEventListener("click", async () => this.show(await attempt(() => call(`batch/clear?tab=${this.tab}`, {}))));
     attempt(() => call(`batch?tab=${this.tab}`)).then((answer) => this.show(answer));
   }

@@ -1,6 +1,7 @@
 // The Extras tab's own elements: the picture to enlarge, and a slider between what it was and what it has become.
 
 import { SOURCE as NEWS, address, attempt, call, text } from "./api.js";
+import { takesFiles } from "./drop.js";
 
 class Source extends HTMLElement {
   connectedCallback() {
@@ -9,12 +10,7 @@ class Source extends HTMLElement {
         <span class="hint"><b>Drop a picture here</b><br>or click to choose one</span><img alt="The picture to enlarge" hidden></label>
       <div class="bar-row" hidden><span class="count" aria-live="polite"></span>
         <button type="button" class="button" data-do="clear">Clear</button></div>`;
-    const drop = this.querySelector(".drop");
-    this.querySelector("input").addEventListener("change", ({ target }) => { this.bring(target.files[0]); target.value = ""; });
-    drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); this.bring(event.dataTransfer.files[0]); });
-    drop.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.querySelector("input").click(); } });
+    takesFiles(this.querySelector(".drop"), ([file]) => this.bring(file));
     this.querySelector('[data-do="clear"]').addEventListener("click", async () => this.show(await attempt(() => call("source/clear", {}))));
     this.told = ({ detail }) => this.show(detail);
     document.addEventListener(NEWS, this.told);

@@ -30,7 +30,7 @@ function choices() {
 class Networks extends HTMLElement {
   connectedCallback() {
     if (!this.firstChild) this.build();
-    this.listeners = [["input", (event) => this.look.kind && event.target.closest(`#${this.tab}_toprow`) && this.mark()], ["focusin", (event) => this.focused(event)], ["darkroom:model", () => this.look.kind && this.show()]];
+    this.listeners = [["input", (event) => this.look.kind && event.target.closest(`#${this.tab}_toprow`) && this.markSoon()], ["focusin", (event) => this.focused(event)], ["darkroom:model", () => this.look.kind && this.show()]];
     for (const [name, listener] of this.listeners) document.addEventListener(name, listener);
     this.observer = new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) this.more(); }, { root: this.part("scroll"), rootMargin: "400px" });
     this.observer.observe(this.part("end"));
@@ -268,6 +268,11 @@ class Networks extends HTMLElement {
       card.firstChild.setAttribute("aria-pressed", used);
     });
     if (cards.length && !cards.some((card) => card.firstChild.tabIndex === 0)) this.reach(cards[0]);
+  }
+
+  // Once a frame however fast somebody types.
+  markSoon() {
+    this.marking ||= requestAnimationFrame(() => { this.marking = 0; if (this.isConnected) this.mark(); });
   }
 
   reach(card) {

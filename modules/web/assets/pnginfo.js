@@ -1,6 +1,7 @@
 // PNG Info: a picture goes to the server as it is; its parameters come back and can fill the form.
 
 import { attempt, call, sendButtons, sendTo, text } from "./api.js";
+import { takesFiles } from "./drop.js";
 import { infotextHtml } from "./results.js";
 
 class PngInfo extends HTMLElement {
@@ -12,13 +13,8 @@ class PngInfo extends HTMLElement {
         <div class="bar-row" hidden>${sendButtons("", "button primary")}
           <button type="button" class="button" id="pnginfo_copy">Copy</button></div>
         <dl class="items"></dl></div></div>`;
-    const drop = this.querySelector(".drop");
     const image = this.querySelector("img");
-    this.querySelector("input").addEventListener("change", (event) => this.read(event.target.files[0]));
-    drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); this.read(event.dataTransfer.files[0]); });
-    drop.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.querySelector("input").click(); } });
+    takesFiles(this.querySelector(".drop"), ([file]) => this.read(file));
     for (const button of this.querySelectorAll("[data-send]")) {
       button.id = `pnginfo_send_to_${button.dataset.send}`;
       button.addEventListener("click", () => sendTo(button.dataset.send, this.infotext, image.src));

@@ -101,7 +101,7 @@ def _sources(mode: str, values: Mapping[str, Any], app: Any) -> tuple[tuple[Sour
 def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
     controls = Controls(form(app))
-    with gr.Row(elem_id="extras_body", equal_height=False):
+    with gr.Row(elem_id="extras_body", elem_classes="tab-columns", equal_height=False):
         with gr.Column(elem_id="extras_settings", min_width=320):
             _pictures(controls)
             _size(controls)

@@ -101,7 +101,7 @@ def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
     controls = Controls(form(app))
     layout.build_top(controls, TAB)
-    with gr.Row(elem_id="img2img_body", equal_height=False):
+    with gr.Row(elem_id="img2img_body", elem_classes="tab-columns", equal_height=False):
         with gr.Column(elem_id="img2img_settings", min_width=320):
             layout.build_networks(TAB)
             _pictures(controls)

@@ -84,7 +84,7 @@ def values_of(found: Recipe, app: Any) -> dict[str, Any]:
 def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
     controls = Controls(form(app))
-    with gr.Row(elem_id=f"{TAB}_body", equal_height=False):
+    with gr.Row(elem_id=f"{TAB}_body", elem_classes="tab-columns", equal_height=False):
         with gr.Column(elem_id=f"{TAB}_settings", min_width=320, scale=3):
             _models(controls)
             _output(controls)
