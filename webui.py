@@ -24,7 +24,7 @@ def main(arguments):
 
 
 def run(call):
-    """Serve, make pictures, run the tests, or see to extensions."""
+    """Serve, make pictures, look at a model, run the tests, or see to extensions."""
     from modules.launcher import commands, testing
 
     if call.command == commands.TEST:
@@ -37,6 +37,10 @@ def run(call):
         from modules.app.command_line import txt2img
 
         return txt2img(call.txt2img, call.flags)
+    if call.command == commands.INSPECT:
+        from modules.app.inspect_command import inspect
+
+        return inspect(call.inspect, call.flags)
     from modules.app.app import create
     from modules.web.site import serve
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -26,6 +27,9 @@ from modules.app.workbench import WorkerConfig, open_host
 from modules.core import codec
 from modules.core.errors import DarkroomError
 from modules.core.extras import KIND, Extras
+from modules.core.inspection import KIND as INSPECT
+from modules.core.inspection import Check
+from modules.core.inspection import check as check_asked
 from modules.core.job import Job
 from modules.core.merge import KIND as MERGE
 from modules.core.merge import METHODS, Recipe
@@ -143,6 +147,14 @@ class App:
         admitted, name = admission.admit_merge(recipe, self._desk())
         task = Task(MERGE, codec.encode(admitted), name, METHODS[admitted.method].label, settings=self.settings.get())
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin)
+
+    def submit_check(self, check: Check, *, owner: str = "", origin: str = "page") -> Job:
+        """Queue the reading of a whole model file. Raises ``InvalidRequest``, ``NotFound``."""
+        file = self.library.find(check_asked(check).kind, check.name)
+        task = Task(INSPECT, codec.encode(dataclasses.replace(check, name=file.name)), file.name,
+                    " and ".join(name for name in ("hashes", "values") if getattr(check, name)),
+                    settings=self.settings.get())
+        return self.submit_task(task, owner=owner, origin=origin)
 
     def upscalers(self) -> tuple[str, ...]:
         """Return the names of all upscalers of pixels: resampling, model files, those of extensions."""

@@ -52,6 +52,11 @@ def unet_prefix(shapes: ldm.Shapes) -> str | None:
     return next((prefix for prefix in prefixes if all(prefix + sign in shapes for sign in UNET_SIGNS)), None)
 
 
+def is_of_denoiser(name: str) -> bool:
+    """Return whether a tensor of a single file, its prefix left out, is the denoiser's."""
+    return name.startswith(("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out."))
+
+
 def text_configs(shapes: ldm.Shapes, towers: Sequence[TextTower]) -> dict[str, dict[str, Any]]:
     """Return the configuration of each of ``towers`` that a single file holds."""
     found = {tower: tower.find(shapes, tower.prefixes) for tower in towers}

@@ -58,14 +58,10 @@ def _denoiser(header: Header, variant: Variant) -> Iterator[tuple[Place, str]]:
         shapes: ldm.Shapes = {name: tensor.shape for name, tensor in header.components["unet"].tensors.items()}
     else:
         own = ldm.under(shapes_of(header), checkpoint.unet_prefix(shapes_of(header)) or "")
-        shapes = {ldm.rename(name, back): shape for name, shape in own.items() if _of_denoiser(name)}
+        shapes = {ldm.rename(name, back): shape for name, shape in own.items() if checkpoint.is_of_denoiser(name)}
     for path in dict.fromkeys(name.rpartition(".")[0] for name in shapes):
         original = ldm.rename(f"{path}.weight", originals).removesuffix(".weight")
         yield Place("unet", path, shapes.get(f"{path}.weight"), shapes.get(f"{path}.bias"), _block(original)), original
-
-
-def _of_denoiser(name: str) -> bool:
-    return name.startswith(("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out."))
 
 
 def _block(original: str) -> str:

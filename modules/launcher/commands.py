@@ -20,17 +20,18 @@ from modules.launcher.access import check_exposure, read_accounts
 from modules.launcher.flags import ENVIRONMENT, Flags, add_flags, flags_from
 from modules.launcher.foreign_flags import add_foreign_flags, explain
 
-SERVE, TXT2IMG, IMG2IMG, TEST = "serve", "txt2img", "img2img", "test"
+SERVE, TXT2IMG, IMG2IMG, TEST, INSPECT = "serve", "txt2img", "img2img", "test", "inspect"
 MAKING = (TXT2IMG, IMG2IMG)
 NEW_EXTENSION, INSTALL_EXTENSION, UPDATE_EXTENSION = "new-extension", "install-extension", "update-extension"
 ON_EXTENSIONS = (NEW_EXTENSION, INSTALL_EXTENSION, UPDATE_EXTENSION)
-COMMANDS = (SERVE, *MAKING, TEST, *ON_EXTENSIONS)
+COMMANDS = (SERVE, *MAKING, TEST, INSPECT, *ON_EXTENSIONS)
 
 _SUMMARY = {
-    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, test, new-extension, install-extension, "
-           "update-extension (see `webui.py txt2img --help`).",
+    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, inspect, test, new-extension, "
+           "install-extension, update-extension (see `webui.py txt2img --help`).",
     TXT2IMG: "Make pictures without a server.",
     IMG2IMG: "Make pictures from pictures without a server.",
+    INSPECT: "Say what a model file is and holds, from its header.",
     TEST: "Install what the tests need and run them; further words go to pytest.",
     NEW_EXTENSION: "Begin an extension: a folder with a working plugin.py, and its test.",
     INSTALL_EXTENSION: "Install an extension from a git address or an archive, after showing what it asks for.",
@@ -38,7 +39,8 @@ _SUMMARY = {
 }
 _WORD = {NEW_EXTENSION: ("NAME", "its name: lower-case letters, digits, underscores"),
          INSTALL_EXTENSION: ("ADDRESS", "git address or archive (path or https); @COMMIT or @SHA256 pins it"),
-         UPDATE_EXTENSION: ("NAME", "its name")}
+         UPDATE_EXTENSION: ("NAME", "its name"),
+         INSPECT: ("NAME", "the model's name, without folder and suffix, or its hash")}
 _DEFAULTS = Request()
 
 
@@ -114,6 +116,16 @@ class Txt2ImgArguments:
 
 
 @dataclass(frozen=True)
+class InspectArguments:
+    """Which model to look at: ``kind`` empty for any; ``check`` reads all of it, ``as_json`` prints plain JSON."""
+
+    name: str
+    kind: str = ""
+    check: bool = False
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
 class Invocation:
     """One start of the program. ``rest`` goes to pytest; ``warnings`` are lines to show once.
 
@@ -123,6 +135,7 @@ class Invocation:
     command: str
     flags: Flags
     txt2img: Txt2ImgArguments | None = None
+    inspect: InspectArguments | None = None
     rest: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     word: str = ""
@@ -152,6 +165,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ,
     flags = flags_from(values)
     if command in MAKING:
         return Invocation(command, flags, txt2img=_arguments(command, values), warnings=warnings)
+    if command == INSPECT:
+        asked = InspectArguments(values.word, values.kind, values.check, values.as_json)
+        return Invocation(command, flags, inspect=asked, warnings=warnings)
     if command in ON_EXTENSIONS:
         return Invocation(command, flags, warnings=warnings, word=values.word, yes=values.yes)
     flags = dataclasses.replace(flags, accounts=read_accounts(flags))
@@ -193,12 +209,21 @@ def _parser(command: str) -> argparse.ArgumentParser:
         _add_fields(parser.add_argument_group("hires fix"), _HIRES)
     if command == IMG2IMG:
         _add_sources(parser.add_argument_group("picture to begin from"))
-    if command in ON_EXTENSIONS:
+    if command in _WORD:
         parser.add_argument("word", metavar=_WORD[command][0], help=_WORD[command][1])
+    if command == INSPECT:
+        _add_inspection(parser)
+    if command in ON_EXTENSIONS:
         parser.add_argument("--yes", action="store_true", help="show what it asks for and go on")
     add_flags(parser)
     add_foreign_flags(parser)
     return parser
+
+
+def _add_inspection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kind", default="", metavar="KIND", help="checkpoint, lora, vae, ...; default: any")
+    parser.add_argument("--check", action="store_true", help="read all of it: hashes, NaN and infinity")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
 
 def _add_txt2img(group: argparse._ArgumentGroup) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from modules.core.errors import NotFound
+from modules.core.errors import InvalidRequest, NotFound
 from modules.library.hashes import SHORT, HashCache, legacy_hash
 from modules.library.headers import MODEL_INDEX
 from modules.library.walk import is_folder, walk
@@ -212,10 +212,17 @@ class Library:
         pictures, and ``name [hash]`` where the hash decides and the name is what remains if it is unknown.
         Raises ``NotFound`` with names that are near.
         """
-        files = self.checkpoints()
+        return self.find(CHECKPOINT, text)
+
+    def find(self, kind: str, text: str) -> ModelFile:
+        """Return the file of ``kind`` that ``text`` names, understood as by ``find_checkpoint``.
+
+        Raises ``InvalidRequest`` for a kind that does not exist, ``NotFound`` with names that are near.
+        """
+        files = self.files(check_kind(kind))
         found = _match(text, files)
         if found is None:
-            raise _not_found("checkpoint", text, files)
+            raise _not_found("VAE" if kind == VAE else kind.replace("_", " "), text, files)
         return found
 
     def find_vae(self, text: str, checkpoint: ModelFile | None = None) -> ModelFile | None:
@@ -251,6 +258,13 @@ class Library:
         title = f"{name} [{sha256[:SHORT]}]" if sha256 and kind == CHECKPOINT else name
         size, mtime = (0, 0.0) if path.is_dir() else (status.st_size, status.st_mtime)
         return ModelFile(str(path), name, title, kind, size, mtime, sha256)
+
+
+def check_kind(kind: str) -> str:
+    """Return ``kind``, or raise ``InvalidRequest`` where there are no models of such a kind."""
+    if kind not in SUFFIXES:
+        raise InvalidRequest(f"There are no models of the kind {kind[:60]!r}.", f"Kinds are {', '.join(SUFFIXES)}.")
+    return kind
 
 
 def is_vae_name(name: str) -> bool:

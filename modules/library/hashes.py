@@ -78,6 +78,10 @@ class HashCache:
         """Return the sha256 of a file or diffusers folder if it is known and the file has not changed since."""
         return self._lookup(path, _SHA256)
 
+    def cached_addnet(self, path: Path) -> str | None:
+        """Return what ``addnet`` would, if it is known and the file has not changed since."""
+        return self._lookup(path, _ADDNET)
+
     def sha256(self, path: Path, check: Callable[[], None] = _never) -> str:
         """Return the sha256, computing it if need be: 64 digits.
 

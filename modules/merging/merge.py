@@ -31,11 +31,10 @@ from modules.library.headers import read_metadata
 from modules.merging import methods
 from modules.merging.models import Checkpoint, open_checkpoint, open_vae, yaml_beside
 from modules.merging.plan import Plan, Step, make_plan
+from modules.merging.progress import advancing
 from modules.merging.values import pieces, survey
 from modules.merging.writer import HASH, check_new, check_space, replacing, temporary, write_safetensors
 from modules.runtime.weights import open_weights
-
-MEGABYTE = 1e6
 
 
 def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
@@ -78,7 +77,7 @@ def write(recipe: Recipe, plan: Plan, target: Path, told: dict[str, str], watch:
     target.parent.mkdir(parents=True, exist_ok=True)
     check_space(target.parent, plan.bytes * (2 if recipe.format == CKPT else 1))
     method = methods.METHODS[recipe.method]
-    advance = _advance(watch, plan.bytes * (1 if method.survey is None else 2))
+    advance = advancing(watch, plan.bytes * (1 if method.survey is None else 2))
     with torch.inference_mode(), replacing(target) as partial:
         bounds = survey(plan.steps, method, advance)
         if recipe.format == DIFFUSERS:
@@ -140,14 +139,3 @@ def _told(steps: Sequence[Step], method: methods.Method, bounds: tuple[float, fl
         for piece in pieces(step, method, bounds):
             advance(piece.nbytes)
             yield piece
-
-
-def _advance(watch: Watch, total: int) -> Callable[[int], None]:
-    done, megabytes = 0, max(1, round(total / MEGABYTE))
-
-    def advance(count: int) -> None:
-        nonlocal done
-        watch.check()
-        done += count
-        watch.step(megabytes * done / total, megabytes)
-    return advance

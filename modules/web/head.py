@@ -26,6 +26,7 @@ history.replaceState(null, "", page); }}}}</script>""" if theme else ""
             f'<link rel="stylesheet" href="{base}/page.css"><link rel="stylesheet" href="{base}/editor.css">'
             f'<link rel="stylesheet" href="{base}/extras.css">'
             f'<link rel="stylesheet" href="{base}/networks.css">'
+            f'<link rel="stylesheet" href="{base}/inspector.css">'
             f'<script type="module" src="{base}/page.js"></script>{"".join(map(_module, scripts))}')
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,17 +17,12 @@ from modules.core.errors import DarkroomError, InvalidRequest, NotFound
 from modules.library.files import CHECKPOINT
 from modules.library.headers import read_header
 from modules.library.network_files import NETWORKS
+from modules.library.training_metadata import facts, trained_tags
 from modules.web.pictures import FRESH, PICTURE, picture_of
 
 MAX_CARDS = 200
 MAX_COVER_SIDE = 1024
 SHOWN_TAGS = 40
-TAGS = "ss_tag_frequency"
-FACTS: Mapping[str, str] = {
-    "ss_sd_model_name": "Trained on", "ss_resolution": "Resolution", "ss_network_dim": "Rank",
-    "ss_network_alpha": "Alpha", "ss_clip_skip": "Clip skip", "modelspec.author": "Author",
-    "modelspec.license": "License",
-}
 
 
 def routes(app: Any) -> APIRouter:
@@ -124,20 +117,8 @@ def detailed(app: Any, row: Network) -> dict[str, Any]:
     metadata = _metadata(row)
     return view(row) | {
         "own": asdict(texts.own), "found": asdict(texts.found), "title": texts.title, "problem": texts.problem,
-        "tags": trained_tags(metadata.get(TAGS, "")),
-        "facts": {label: metadata[key][:200] for key, label in FACTS.items() if metadata.get(key, "None") != "None"},
+        "tags": trained_tags(metadata)[:SHOWN_TAGS], "facts": facts(metadata),
     }
-
-
-def trained_tags(text: str) -> list[list[Any]]:
-    """Return the commonest words of a LoRA's training captions, each with its number, from kohya's metadata."""
-    counts: Counter[str] = Counter()
-    try:
-        for tags in json.loads(text or "{}").values():
-            counts.update({str(tag).strip(): int(number) for tag, number in tags.items()})
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return []
-    return [[tag, number] for tag, number in counts.most_common(SHOWN_TAGS) if tag]
 
 
 def as_png(path: str) -> bytes:

@@ -10,13 +10,25 @@ from modules import __version__
 from modules.plugin import PageTab
 from modules.web import quicksettings
 from modules.web.controls import markup
-from modules.web.tabs import Tab, extensions, extras, gallery, img2img, merge, pnginfo, queue, settings, txt2img
+from modules.web.tabs import (
+    Tab,
+    extensions,
+    extras,
+    gallery,
+    img2img,
+    inspector,
+    merge,
+    pnginfo,
+    queue,
+    settings,
+    txt2img,
+)
 
 TITLE = "Darkroom"
 
 TABS: tuple[Tab, ...] = (
-    txt2img.ENTRY, img2img.ENTRY, extras.ENTRY, pnginfo.ENTRY, merge.ENTRY, queue.ENTRY, gallery.ENTRY, settings.ENTRY,
-    extensions.ENTRY,
+    txt2img.ENTRY, img2img.ENTRY, extras.ENTRY, pnginfo.ENTRY, merge.ENTRY, inspector.ENTRY, queue.ENTRY,
+    gallery.ENTRY, settings.ENTRY, extensions.ENTRY,
 )
 
 

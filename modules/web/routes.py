@@ -21,7 +21,7 @@ from modules.core.result import SavedImage
 from modules.core.task import Task
 from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
-from modules.web import extension_routes, input_routes, network_routes, source_routes
+from modules.web import extension_routes, input_routes, inspection_routes, network_routes, source_routes
 from modules.web.answers import owner_of, same_site
 from modules.web.chosen import chosen
 from modules.web.form import to_storage
@@ -47,7 +47,7 @@ def router(app: Any) -> APIRouter:
     own.include_router(_asset_routes())
     for routes in (_session_routes(app), _job_routes(app), _queue_routes(app), _gallery_routes(app), _tool_routes(app),
                    _style_routes(app), extension_routes.routes(app), input_routes.routes(app),
-                   network_routes.routes(app), source_routes.routes(app)):
+                   network_routes.routes(app), inspection_routes.routes(app), source_routes.routes(app)):
         own.include_router(routes, prefix="/page", dependencies=[Depends(same_site)])
     return own
 

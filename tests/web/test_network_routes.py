@@ -10,7 +10,6 @@ from PIL import Image
 from modules.app.settings import SettingsStore
 from modules.core.request import Request
 from modules.web.answers import add_error_answers
-from modules.web.network_routes import trained_tags
 from modules.web.routes import router
 from tests.fixtures.networks import write_network
 from tests.web.running import fake_engine, make_app
@@ -134,12 +133,3 @@ def test_a_refresh_finds_new_files_and_the_state_says_so(client, app) -> None:
     app.networks.rescan(wait=True)
     after = client.get(f"{ROOT}/state").json()
     assert after["revision"] > before["revision"] and cards(client)["count"] == 3
-
-
-@pytest.mark.parametrize("text", ["", "[", "[]", '{"a": 1}', '{"a": {"x": "y"}}', '{"a": {"x": null}}', "[" * 99_999])
-def test_counts_of_words_that_are_none_are_passed_over(text) -> None:
-    assert trained_tags(text) == []
-
-
-def test_the_commonest_words_come_first() -> None:
-    assert trained_tags('{"a": {" x ": 1, "y": 5}, "b": {"x": 7, "": 9}}') == [["x", 8], ["y", 5]]

@@ -66,12 +66,17 @@ export async function attempt(action) {
   }
 }
 
-function tab(name) {
-  return [...document.querySelectorAll('[role="tab"]')].find((one) => one.textContent.trim() === name);
+function tab(name, among = '[role="tab"]') {
+  return [...document.querySelectorAll(among)].find((one) => one.textContent.trim() === name);
 }
 
 export function openTab(name) {
-  tab(name)?.click();
+  const found = tab(name);
+  if (found) return found.click();
+  // On a narrow screen the last tabs are in a menu.
+  document.querySelector(".overflow-menu > button")?.click();
+  requestAnimationFrame(() => tab(name, ".overflow-dropdown button")?.click());
+  return undefined;
 }
 
 // Writes an infotext into the stored form of a tab, which shows it when it opens, or again if it is open. `given` may

@@ -1,6 +1,7 @@
 // The editor of what is written beside a network, and of its cover.
 
 import { address, attempt, call, toast } from "./api.js";
+import { inspectModel } from "./inspector.js";
 import { session } from "./results.js";
 
 const VERSIONS = { "": "As found", SD1: "SD1", SD2: "SD2", SDXL: "SDXL", SD3: "SD3" };
@@ -15,6 +16,7 @@ export async function editNetwork(network, changed) {
     const action = event.target.closest("[data-do]")?.dataset.do;
     if (action === "save" && await save(dialog, details, changed)) dialog.close();
     if (action === "cover") setCover(dialog, details, changed);
+    if (action === "inspect") { dialog.close(); inspectModel(details.kind, details.file); }
     const tag = event.target.closest("[data-tag]")?.dataset.tag;
     if (tag) toggleWord(field(dialog, "activation"), tag);
     if (tag || event.target === dialog) markTags(dialog);
@@ -35,7 +37,8 @@ function built(details) {
     <form method="dialog">
       <div class="network-head"><div class="network-cover" hidden><img alt="Cover"></div>
         <div><h2 id="network_title"></h2><p class="network-file"></p><p class="network-problem" role="alert" hidden></p>
-          <button type="button" class="button" data-do="cover">Use the shown picture as cover</button></div></div>
+          <button type="button" class="button" data-do="cover">Use the shown picture as cover</button>
+          <button type="button" class="button" data-do="inspect">Inspect</button></div></div>
       <label>Description <textarea name="description" rows="3"></textarea></label>
       ${prompted ? `<div class="network-row"><label class="wide">Activation text <textarea name="activation" rows="2" placeholder="Goes into the prompt with the tag"></textarea></label>
         <label>Preferred weight <input name="weight" type="number" step="0.05" min="-100" max="100"></label></div>

@@ -6,6 +6,7 @@ import "./editor.js";
 import "./extensions.js";
 import "./extras.js";
 import "./gallery.js";
+import "./inspector.js";
 import { merging } from "./merge.js";
 import "./networks.js";
 import "./pnginfo.js";

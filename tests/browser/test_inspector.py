@@ -1,0 +1,65 @@
+"""The Inspector on the page."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.fixtures.networks import write_network
+
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def network(site):
+    folder = site.app.folders.lora[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "inspected.safetensors"
+    write_network(path, metadata={"ss_tag_frequency": '{"a": {"<b>bold</b>": 3}}', "ss_steps": "12"})
+    site.app.networks.rescan(wait=True)
+    yield path
+    path.unlink()
+    site.app.networks.rescan(wait=True)
+
+
+def choose(page, kind, name):
+    page.select_option("#inspector_kind", kind)
+    page.fill("#inspector_name", name)
+    page.locator("#inspector_name").blur()
+
+
+@pytest.mark.usefixtures("network")
+def test_a_model_is_shown_checked_and_searched(open_page) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inspector").click()
+    expect(page.locator("#inspector_kind option")).to_have_count(8)
+    choose(page, "lora", "inspected")
+    found = page.locator(".inspector-found")
+    expect(found.locator("h2")).to_have_text("LoRA for Stable Diffusion 1.x")
+    expect(page.locator("#inspector_name")).to_have_value("inspected.safetensors")
+    expect(found.locator(".inspector-tags")).to_contain_text("<b>bold</b> 3")
+    expect(found.locator('[data-part="tensors"] tr')).to_have_count(2)
+    found.locator('[data-part="search"]').fill("up")
+    expect(found.locator('[data-part="tensors"] tr')).to_have_count(1)
+    found.locator('[data-do="values"]').click()
+    expect(found.locator('[data-part="checked"]')).to_contain_text("Damaged")
+    page.get_by_role("tab", name="Gallery").click()
+    page.get_by_role("tab", name="Inspector").click()
+    expect(found.locator("h2")).to_have_text("LoRA for Stable Diffusion 1.x")
+
+
+@pytest.mark.usefixtures("network")
+def test_a_card_of_the_networks_browser_leads_to_it_on_a_phone(open_page) -> None:
+    page = open_page(PHONE, has_touch=True)
+    page.click('#txt2img_extra_tabs [data-kind="lora"]')
+    page.locator("#txt2img_extra_tabs .card", has_text="inspected").locator(".card-edit").click()
+    page.locator('.network-dialog [data-do="inspect"]').click()
+    expect(page.locator(".inspector-found h2")).to_have_text("LoRA for Stable Diffusion 1.x")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_what_is_not_there_is_said(open_page) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inspector").click()
+    expect(page.locator("#inspector_kind option")).to_have_count(8)
+    with page.expect_response(lambda answer: "names?" in answer.url):
+        page.select_option("#inspector_kind", "vae")
+    expect(page.locator("#inspector_name")).to_have_attribute("placeholder", "There are none")
