@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modules.plugin import Plugin, param
+from modules.plugin import InvalidRequest, Plugin, param
 
 TURNS = ("0", "90", "180", "270")
+MAX_PARTS, MAX_PIXELS = 100, 160_000_000
 FLIPS = ("Off", "Horizontal", "Vertical", "Both")
 
 
@@ -78,12 +79,17 @@ def split(image: Any, size: tuple[int, int], threshold: float, overlap: float) -
     if share >= 1.0 or share > threshold:
         return [image]
     if upright:
-        image = image.resize((width, image.height * width // image.width), _lanczos())
-        length, part = image.height, height
+        whole = width, image.height * width // image.width
+        length, part = whole[1], height
     else:
-        image = image.resize((image.width * height // image.height, height), _lanczos())
-        length, part = image.width, width
+        whole = image.width * height // image.height, height
+        length, part = whole[0], width
     count = math.ceil((length - part * overlap) / (part * (1 - overlap)))
+    if count > MAX_PARTS or whole[0] * whole[1] > MAX_PIXELS:
+        raise InvalidRequest(
+            f"A picture of {image.width}x{image.height} would be split into {count:,} parts of {width}x{height}.",
+            f"{MAX_PARTS} parts and {MAX_PIXELS // 10**6} megapixels are the most.")
+    image = image.resize(whole, _lanczos())
     starts = [int((length - part) / max(1, count - 1) * i) for i in range(count)]
     return [image.crop((0, at, width, at + part) if upright else (at, 0, at + part, height)) for at in starts]
 
@@ -94,11 +100,16 @@ def focused(image: Any, size: tuple[int, int]) -> Any:
 
     width, height = size
     scale = max(width / image.width, height / image.height)
-    image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))), _lanczos())
+    if scale <= 1.0:
+        image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))),
+                             _lanczos())
+        scale = 1.0
+    # What is to be enlarged is cut first: of a narrow picture only a little remains.
+    across, down = max(1, round(width / scale)), max(1, round(height / scale))
     grey = np.asarray(image.convert("L"), np.float32)
     detail = np.abs(np.diff(grey, axis=0, prepend=grey[:1])) + np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
-    left, top = _richest(detail.sum(0), width), _richest(detail.sum(1), height)
-    return image.crop((left, top, left + width, top + height))
+    left, top = _richest(detail.sum(0), across), _richest(detail.sum(1), down)
+    return image.resize(size, _lanczos(), (left, top, left + across, top + down))
 
 
 def _richest(detail: Any, length: int) -> int:

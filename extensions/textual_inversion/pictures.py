@@ -33,7 +33,7 @@ def read_picture(path: Path) -> dict[str, Any] | None:
     Raises ``InvalidModel`` for an embedding that is damaged and for what is no picture.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG", "WEBP", "AVIF")) as image:
             text = getattr(image, "text", {}).get(CHUNK)
             if text:
                 return _decoded(base64.b64decode(text), path)

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modules.core.errors import DarkroomError, NotFound
+from modules.core.request import MAX_PIXELS
 from modules.library.headers import read_header
-from modules.library.images import BROKEN
+from modules.library.images import BROKEN, FORMATS
 from modules.library.writing import write_whole
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ def _small(cover: str) -> bytes:
     from modules.imaging.thumbnails import encode_jpeg
 
     try:
-        with Image.open(io.BytesIO(_content(cover))) as image:
+        with Image.open(io.BytesIO(_content(cover)), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise NotFound(f"{Path(cover).name} is too large for a cover.")
             image.draft("RGB", (SIDE, SIDE))
             return encode_jpeg(image, QUALITY, SIDE)
     except BROKEN as error:

@@ -35,6 +35,8 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 ALTER TABLE jobs ADD COLUMN result TEXT NOT NULL DEFAULT '{}'
 """)
 
+# The key of the job that was last asked to stop: it may not have heard of it when the process ends.
+STOPPED = "stopped"
 _COLUMNS = ("id, top, part, parts, owner, origin, state, blocking, position, created, started, ended, tags, warnings, "
             "failure, request, result")
 _LISTED = """
@@ -197,14 +199,19 @@ class JobStore:
     def recover(self, now: float) -> None:
         """Make sense of rows left by a process that ended in the middle.
 
-        What ran is queued again, in front and with the pictures it has; jobs whose caller waited are cancelled.
+        What ran is queued again, in front and with the pictures it has; jobs whose caller waited are cancelled, and
+        one that was asked to stop has stopped.
         """
+        stopped = self.meta(STOPPED)
         with self._database.write() as connection:
             gone = [row["top"] for row in connection.execute(
                 "SELECT DISTINCT top FROM jobs WHERE blocking AND state IN ('queued', 'running')")]
             connection.executemany(
                 f"UPDATE jobs SET state = '{CANCELLED}', ended = ? WHERE top = ? AND state IN ('queued', 'running')",
                 [(now, one) for one in gone])
+            connection.execute(
+                f"UPDATE jobs SET state = '{INTERRUPTED}', ended = ? WHERE top = ? AND state IN ('queued', 'running')",
+                (now, stopped))
             (first,) = connection.execute(
                 "SELECT COALESCE(MIN(position), 1.0) - 1.0 FROM jobs WHERE state = 'queued'").fetchone()
             tops = [row["top"] for row in connection.execute(

@@ -298,7 +298,8 @@ class Networks:
     def _writable(self, network_id: int) -> NetworkFile:
         found = self._located(self.get(network_id))
         # The usual folder of checkpoints is also one of those that the program comes with; there it is the user's.
-        shipped = (folder for folder in self._folders.bundled if not folder.is_relative_to(self._folders.models_dir))
+        shipped = (folder for folder in self._folders.bundled
+                   if found.kind != CHECKPOINT or not folder.is_relative_to(self._folders.models_dir))
         if any(Path(found.path).is_relative_to(folder) for folder in shipped):
             raise Forbidden(f"{found.stem} comes with the program and is only read.")
         return found

@@ -22,7 +22,7 @@ from modules.app.events import (
     Subscription,
     present,
 )
-from modules.app.jobs import JobStore
+from modules.app.jobs import STOPPED, JobStore
 from modules.app.messages import (
     Advanced,
     AskMemory,
@@ -202,7 +202,15 @@ class JobQueue:
 
     def _ask(self, running: Running, command: type[Interrupt] | type[Skip] | type[StopAfter], what: str) -> None:
         self._running = replace(running, asked=running.asked | {what})
+        if command is Interrupt:
+            self._remember_stopped(running.top)
         self._engine.send(command(running.job.id))
+
+    def _remember_stopped(self, job_id: str) -> None:
+        try:
+            self.store.set_meta(STOPPED, job_id)
+        except DarkroomError:
+            logger.exception("A restart would run the job %s again.", job_id)
 
     def move(self, job_id: str, before: str | None = None) -> None:
         """Put a queued job before another, or last; raises ``InvalidRequest`` where one is not queued."""

@@ -21,6 +21,7 @@ from modules.core.task import Task
 from modules.imaging import grids
 from modules.library import infotext
 from modules.library.hashes import HashCache, short_hash
+from modules.library.images import FORMATS
 from modules.library.outputs import GRID, PICTURE, Outputs, Target
 from modules.library.patterns import Facts
 
@@ -211,6 +212,6 @@ def now() -> datetime:
 
 
 def _opened(path: str) -> Image.Image:
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         image.load()
         return image

@@ -119,18 +119,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
     parse_weights(recipe.block_alpha)
     parse_weights(recipe.block_beta)
     parse_rules(recipe.rules)
-    discard_pattern(recipe.discard)
     if recipe.name:
         check_name(recipe.name)
     return recipe
-
-
-def discard_pattern(text: str) -> re.Pattern[str] | None:
-    """Return what ``discard`` matches names with, None for nothing; raises ``InvalidRequest``."""
-    try:
-        return re.compile(text) if text else None
-    except (re.error, RecursionError, OverflowError) as error:
-        raise InvalidRequest(f"Discard weights: {text[:80]!r} is no regular expression: {error}.") from None
 
 
 def check_name(name: str) -> str:
@@ -139,6 +130,8 @@ def check_name(name: str) -> str:
     if _FORBIDDEN.search(stem) or stem.startswith(".") or stem.endswith((".", " ")) or not stem:
         raise InvalidRequest(f"{name[:80]!r} cannot be a file's name.",
                              "Write a name without folders and without any of / \\ : * ? \" < > |.")
+    if any(0xD800 <= ord(character) < 0xE000 for character in stem):
+        raise InvalidRequest("The name holds half a character.", "Write it anew.")
     if len(stem.encode()) > MAX_NAME:
         raise InvalidRequest(f"The name is longer than {MAX_NAME} bytes.", "Choose a shorter one.")
     if re.search(r"\.vae$", stem, re.IGNORECASE):
@@ -149,6 +142,11 @@ def check_name(name: str) -> str:
 def file_name(recipe: Recipe, stem: str) -> str:
     """Return what a merge with the name ``stem`` is called on disk: a file, or for ``diffusers`` a folder."""
     return stem if recipe.format == DIFFUSERS else f"{stem}.{recipe.format}"
+
+
+def config_name(recipe: Recipe, stem: str) -> str:
+    """Return what the configuration of a merge is called that is kept beside a file; a folder holds its own."""
+    return stem if recipe.format == DIFFUSERS else f"{stem}.yaml"
 
 
 def usual_name(recipe: Recipe, stems: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ def read_texts(base: str) -> Texts:
     description = found.description or next(filter(None, map(_read_text, (f"{base}.txt", f"{base}.description.txt"))),
                                             "")
     model = info.get("model")
-    title = _text(model.get("name")) if isinstance(model, dict) else ""
+    title = storable(model.get("name")) if isinstance(model, dict) else ""
     return Texts(_own(own), Sidecar(description, found.activation, version=found.version), title, problem)
 
 
@@ -134,7 +134,7 @@ def _read_text(path: str) -> str:
 
 
 def _own(content: Mapping[str, Any]) -> Sidecar:
-    values = {name: _text(content.get(key)) for name, key in KEYS.items() if name != "weight"}
+    values = {name: storable(content.get(key)) for name, key in KEYS.items() if name != "weight"}
     version = values.pop("version")
     return Sidecar(**values, weight=_number(content.get(KEYS["weight"])), version="" if version == UNKNOWN else version)
 
@@ -143,17 +143,18 @@ def _civitai(info: Mapping[str, Any]) -> Sidecar:
     model = info.get("model")
     told = info.get("description") or (model.get("description") if isinstance(model, dict) else "")
     words = info.get("trainedWords")
-    activation = ", ".join(filter(None, (_text(word).strip(" ,") for word in words))) if isinstance(words, list) else ""
-    return Sidecar(plain(_text(told)), activation[:MAX_TEXT], version=_text(info.get("baseModel")))
+    named = (storable(word).strip(" ,") for word in words) if isinstance(words, list) else ()
+    activation = ", ".join(filter(None, named))
+    return Sidecar(plain(storable(told)), activation[:MAX_TEXT], version=storable(info.get("baseModel")))
 
 
 def plain(text: str) -> str:
     """Return the text of a piece of HTML, as it can be stored; Civitai's descriptions are that."""
     broken = re.sub(r"<(?:br|/p|/li|/h\d)[^<>]*>", "\n", text, flags=re.IGNORECASE)
-    return _text(re.sub(r"\n{3,}", "\n\n", html.unescape(re.sub(r"</?[a-zA-Z!][^<>]*>", "", broken))).strip())
+    return storable(re.sub(r"\n{3,}", "\n\n", html.unescape(re.sub(r"</?[a-zA-Z!][^<>]*>", "", broken))).strip())
 
 
-def _text(value: Any) -> str:
+def storable(value: Any) -> str:
     """Return a text that can be stored: not too long, without halves of characters."""
     return value[:MAX_TEXT].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 

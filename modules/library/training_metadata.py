@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from modules.library.sidecars import storable
+
 TAGS = "ss_tag_frequency"
-LONGEST_FACT = 200
+LONGEST_FACT, LONGEST_TAG = 200, 200
 FACTS: Mapping[str, str] = MappingProxyType({
     "modelspec.title": "Title", "modelspec.author": "Author", "modelspec.license": "License",
     "ss_sd_model_name": "Trained on", "ss_base_model_version": "Base version", "ss_resolution": "Resolution",
@@ -27,7 +29,7 @@ def trained_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
     counts: Counter[str] = Counter()
     try:
         for tags in json.loads(metadata.get(TAGS) or "{}").values():
-            counts.update({str(tag).strip(): int(number) for tag, number in tags.items()})
+            counts.update({storable(str(tag).strip())[:LONGEST_TAG]: int(number) for tag, number in tags.items()})
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return []
     return [(tag, number) for tag, number in counts.most_common() if tag]
@@ -35,5 +37,5 @@ def trained_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
 
 def facts(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return what the metadata tell of a network's training, by labels for people."""
-    return {label: metadata[key][:LONGEST_FACT] for key, label in FACTS.items()
+    return {label: storable(metadata[key])[:LONGEST_FACT] for key, label in FACTS.items()
             if metadata.get(key, "None") not in ("", "None")}

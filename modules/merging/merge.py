@@ -20,6 +20,7 @@ from modules.core.merge import (
     Recipe,
     check_name,
     check_recipe,
+    config_name,
     file_name,
     usual_name,
 )
@@ -69,6 +70,7 @@ def target_of(recipe: Recipe, files: Sequence[ModelFile], folder: Path) -> Path:
     stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
     target = folder / file_name(recipe, stem)
     check_new(target)
+    check_new(folder / config_name(recipe, stem))  # it would be taken for the new model's
     return target
 
 
@@ -117,7 +119,8 @@ def copy_config(recipe: Recipe, paths: Sequence[str], target: Path) -> bool:
     beside = next((found for path in chosen if (found := yaml_beside(path))), None)
     if beside is None or recipe.format == DIFFUSERS:
         return False
-    shutil.copyfile(beside, target.with_suffix(".yaml"))
+    with target.with_suffix(".yaml").open("xb") as file:
+        file.write(Path(beside).read_bytes())
     return True
 
 

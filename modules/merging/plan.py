@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modules.core.errors import InvalidModel
-from modules.core.merge import DIFFUSERS, Recipe, discard_pattern, hash_text
+from modules.core.merge import DIFFUSERS, Recipe, hash_text
 from modules.core.merge_blocks import Ratios, component_of, ratios, side_of
 from modules.families import detect
 from modules.library.headers import SAFETENSORS, Header
+from modules.library.name_patterns import matching
 from modules.library.tensors import DTYPE_BITS, TensorInfo
 from modules.merging.methods import METHODS
 from modules.merging.models import Checkpoint, Target
@@ -65,12 +66,12 @@ def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, St
     first = models[0]
     numbers = ratios((recipe.alpha, recipe.beta), (recipe.block_alpha, recipe.block_beta), recipe.rules,
                      side_of(first.tensors))
-    discard = discard_pattern(recipe.discard)
     tensors = {**first.tensors, **vae}
+    discarded = matching(recipe.discard, tensors)
     steps, missing = [], []
     for component, target in _targets(recipe, first, tensors):
         name, stored = target.original, tensors[target.original]
-        if discard is not None and discard.search(name):
+        if name in discarded:
             continue
         others = [] if name in vae else [model.find(name) for model in models[1:]]
         if not _is_merged(name, stored):

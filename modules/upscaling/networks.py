@@ -18,6 +18,8 @@ from modules.upscaling.architectures import spandrel
 
 COMPONENT = "upscaler"
 
+# Layers without weights are numbered as well: the largest number per weight that a file may have.
+SPARSEST = 16
 _OTHER_FILE = "Files of ESRGAN, Real-ESRGAN, SwinIR, DAT, HAT, ScuNET and their like are upscalers."
 
 
@@ -84,6 +86,9 @@ def _recognised(state: Any, name: str) -> Any:
                    and not is_finite(value)), None)
     if broken is not None:
         raise InvalidModel(f"{name} is not usable: {broken} holds NaN or infinity.", "Download it again.")
+    largest = max((int(part) for key in state for part in key.split(".") if part.isdecimal()), default=0)
+    if largest > SPARSEST * len(state):  # an architecture is built with as many layers as the last one's number says
+        raise InvalidModel(f"{name} is damaged: it has {len(state)} weights, and a layer {largest:,}.", _OTHER_FILE)
     try:
         descriptor = library.MAIN_REGISTRY.load(state)
     except library.UnsupportedModelError:

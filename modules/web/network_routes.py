@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse
 
 from modules.app.networks import Network
@@ -16,6 +17,7 @@ from modules.app.networks import Query as Wanted
 from modules.core.errors import DarkroomError, InvalidRequest, NotFound
 from modules.library.files import CHECKPOINT
 from modules.library.headers import read_header
+from modules.library.images import FORMATS
 from modules.library.network_files import NETWORKS
 from modules.library.training_metadata import facts, trained_tags
 from modules.web.pictures import FRESH, PICTURE, picture_of
@@ -23,6 +25,7 @@ from modules.web.pictures import FRESH, PICTURE, picture_of
 MAX_CARDS = 200
 MAX_COVER_SIDE = 1024
 SHOWN_TAGS = 40
+NetworkId = Annotated[int, PathParameter(ge=0, lt=2**63)]
 
 
 def routes(app: Any) -> APIRouter:
@@ -68,27 +71,27 @@ def _of_one(app: Any) -> APIRouter:
     routes = APIRouter(prefix="/{network_id}")
 
     @routes.get("")
-    def details(network_id: int) -> JSONResponse:
+    def details(network_id: NetworkId) -> JSONResponse:
         return _fresh(detailed(app, app.networks.get(network_id)))
 
     @routes.post("")
-    def edit(network_id: int, changes: Annotated[dict[str, Any], Body()]) -> Any:
+    def edit(network_id: NetworkId, changes: Annotated[dict[str, Any], Body()]) -> Any:
         """Change what is written beside the network; answers its card."""
         app.settings.check_writable()
         return view(app.networks.edit(network_id, changes))
 
     @routes.get("/cover")
-    def cover(network_id: int) -> FileResponse:
+    def cover(network_id: NetworkId) -> FileResponse:
         return FileResponse(app.networks.thumbnail(network_id), media_type="image/jpeg", headers=PICTURE)
 
     @routes.post("/cover")
-    def set_cover(network_id: int, job: Annotated[str, Body()], index: Annotated[int, Body()]) -> Any:
+    def set_cover(network_id: NetworkId, job: Annotated[str, Body()], index: Annotated[int, Body()]) -> Any:
         """Make a picture of a job the cover; answers the card."""
         app.settings.check_writable()
         return view(app.networks.set_cover(network_id, as_png(picture_of(app.job(job), index).path)))
 
     @routes.post("/choose")
-    def choose(network_id: int) -> Any:
+    def choose(network_id: NetworkId) -> Any:
         """Make a checkpoint the model that pictures are made with."""
         row = app.networks.get(network_id)
         if row.kind != CHECKPOINT:
@@ -129,7 +132,7 @@ def as_png(path: str) -> bytes:
 
     buffer = io.BytesIO()
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             thumbnail(image, MAX_COVER_SIDE).save(buffer, "PNG")
     except OSError as error:
         raise NotFound("The picture's file is no longer there.") from error

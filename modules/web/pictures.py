@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 from modules.core.errors import NotFound
 from modules.core.job import Job
 from modules.core.result import SavedImage
+from modules.library.images import FORMATS
 
 PICTURE = {"Cache-Control": "private, max-age=31536000, immutable"}
 FRESH = {"Cache-Control": "no-store"}
@@ -48,7 +49,7 @@ def thumbnail(file: Path, size: int) -> bytes:
 
     from modules.imaging.thumbnails import encode_jpeg
 
-    with Image.open(file) as image:
+    with Image.open(file, formats=FORMATS) as image:
         image.draft("RGB", (size, size))
         return encode_jpeg(image, THUMBNAIL_QUALITY, size)
 

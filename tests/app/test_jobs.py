@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modules.app import jobs
 from modules.app.database import Database
-from modules.app.jobs import JobStore, summary
+from modules.app.jobs import STOPPED, JobStore, summary
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import Request
 from modules.core.result import Failure, SavedImage
@@ -228,3 +228,16 @@ def test_ten_thousand_rows_are_listed_by_columns_without_decoding_requests(tmp_p
     assert store.count(states=(QUEUED,)) == 10_001 and store.next_queued().id == "template"
     assert [one.id for one in store.listed(limit=1)] == ["template"]
     store.close()
+
+
+def test_what_was_asked_to_stop_has_stopped_after_a_restart(store):
+    run(store, store.add(job("z")), image(0))
+    first, _, _ = family(store)
+    run(store, first, image(1))
+    store.set_meta(STOPPED, "z")
+    store.recover(99.0)
+    assert (store.get("z").state, store.get("z").ended, store.get("z").images) == (INTERRUPTED, 99.0, (image(0),))
+    assert store.next_queued().id == first.id
+    store.set_meta(STOPPED, "p")
+    store.recover(100.0)
+    assert {one.state for one in (store.get("p"), *store.children("p"))} == {INTERRUPTED}

@@ -12,7 +12,7 @@ from modules.app import networks as index
 from modules.app.covers import Covers, embedded_cover
 from modules.app.networks import Networks, Query, describe
 from modules.core.errors import Forbidden, InvalidRequest, NotFound
-from modules.library.files import folders
+from modules.library.files import BUNDLED, folders
 from tests.fixtures.networks import write_network
 from tests.fixtures.tiny_models import write_tiny_sd1
 
@@ -242,6 +242,35 @@ def test_what_was_deleted_meanwhile_is_not_found(networks, lora):
         with pytest.raises(NotFound):
             act()
     assert os.listdir(lora) == []
+
+
+def test_a_lora_that_comes_with_the_program_is_read_only_though_its_folder_is_among_the_users(tmp_path):
+    places = folders(tmp_path, {})
+    put(tmp_path / BUNDLED["lora"], "shipped"), put(places.lora[0], "own")
+    networks = Networks(tmp_path / "n.sqlite3", places)
+    networks.rescan(wait=True)
+    own, shipped = (networks.search(Query("lora", name))[0] for name in ("own", "shipped"))
+    assert networks.edit(own.id, {"notes": "x"}).id == own.id
+    with pytest.raises(Forbidden):
+        networks.edit(shipped.id, {"notes": "x"})
+    networks.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_a_cover_that_is_a_program_is_not_run(tmp_path, networks, lora, monkeypatch):
+    """Pillow would hand PostScript to Ghostscript, whatever the file is called."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n"), program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    put(lora, "a")
+    (lora / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    networks.rescan(wait=True)
+    (row,) = networks.search(Query("lora"))
+    with pytest.raises(NotFound):
+        networks.thumbnail(row.id)
+    assert not ran.exists()
 
 
 def test_what_comes_with_the_program_is_read_only_unless_it_lies_among_the_users_own(tmp_path):

@@ -18,3 +18,9 @@ def test_facts_are_those_that_are_told() -> None:
     told = {"ss_network_dim": "16", "ss_network_alpha": "None", "modelspec.author": "", "other": "x",
             "ss_sd_model_name": "m" * 999}
     assert facts(told) == {"Trained on": "m" * 200, "Rank": "16"}
+
+
+def test_words_that_are_no_text_are_told_as_far_as_they_are() -> None:
+    assert trained_tags({TAGS: '{"a": {"\\ud800x": 1}}'}) == [("?x", 1)]
+    assert len(trained_tags({TAGS: f'{{"a": {{"{"x" * 100_000}": 1}}}}'})[0][0]) == 200
+    assert facts({"modelspec.title": "\ud800x"}) == {"Title": "?x"}

@@ -249,6 +249,7 @@ def test_what_does_not_go_together_is_refused_and_leaves_nothing(models):
     short = {name: one for name, one in tiny_sd1(5, HALF).items() if not name.startswith("first_stage")}
     save_file(short, folder / "short.safetensors")
     (folder / "cut.safetensors").write_bytes((folder / "a.safetensors").read_bytes()[:-100])
+    (folder / "configured.yaml").write_text("mine")
     before = files(models)
     for values, words in (
         ({"model_b": "xl"}, "Only models of one family"), ({"model_b": "broken"}, "NaN"),
@@ -260,6 +261,9 @@ def test_what_does_not_go_together_is_refused_and_leaves_nothing(models):
             merged(models, **values)
     with pytest.raises(InvalidRequest, match="already"):
         merged(models, name="a")
+    with pytest.raises(InvalidRequest, match="There is already a configured.yaml"):
+        merged(models, name="configured")
+    assert (folder / "configured.yaml").read_text() == "mine"
     with pytest.raises(Interrupted):
         merged(models, Progress(stop_at=0.5))
     assert files(models) == before

@@ -60,7 +60,8 @@ class Code:
 
 
 @pytest.mark.parametrize("content, words", [
-    ({"a.weight": torch.ones(3)}, "no upscaler"), ([1, 2], "no named weights"),
+    ({"a.weight": torch.ones(3)}, "no upscaler"),
+    (compact() | {"body.8000.weight": torch.ones(3)}, "a layer 8,000"), ([1, 2], "no named weights"),
     ({key: value for key, value in compact().items() if key != "body.2.weight"}, "damaged|no upscaler"),
     (compact() | {"body.0.bias": torch.full((8,), float("nan"))}, "NaN"),
 ])

@@ -101,7 +101,7 @@ def test_nothing_is_written_for_another_site_or_while_settings_are_frozen(client
     assert "notes" not in (app.folders.lora[0] / "amber.json").read_text()
 
 
-@pytest.mark.parametrize("network", ["999999", "-1", "../amber", "1e3"])
+@pytest.mark.parametrize("network", ["999999", "-1", "../amber", "1e3", "9" * 20])
 def test_what_is_no_network_is_not_found(client, network) -> None:
     assert client.get(f"{ROOT}/{network}").status_code in (404, 422)
     assert client.get(f"{ROOT}/{network}/cover").status_code in (404, 422)
@@ -133,3 +133,7 @@ def test_a_refresh_finds_new_files_and_the_state_says_so(client, app) -> None:
     app.networks.rescan(wait=True)
     after = client.get(f"{ROOT}/state").json()
     assert after["revision"] > before["revision"] and cards(client)["count"] == 3
+
+
+def test_the_folders_come_with_the_first_cards(client) -> None:
+    assert cards(client)["folders"] and not cards(client, offset=1)["folders"]

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from extensions.post_processing.plugin import Options, PostProcessing, copies, focused, rotated, split
+from modules.plugin import InvalidRequest
 
 
 def marked(width, height):
@@ -59,3 +60,11 @@ def test_nothing_is_touched_unless_it_is_asked_for():
     assert plugin.postprocess(marked(8, 8), Options(width=64)) is None
     made = plugin.postprocess(marked(300, 100), Options(split=True, flip="Both", width=64, height=64, rotate="90"))
     assert len(made) == 3 * len(split(marked(100, 300), (64, 64), 0.5, 0.2))
+
+
+@pytest.mark.parametrize("size", [(16, 16384), (16384, 16)])
+def test_a_narrow_picture_is_not_blown_up(size):
+    narrow = Image.new("RGB", size)
+    with pytest.raises(InvalidRequest, match="16384"):
+        split(narrow, (512, 512), 0.5, 0.2)
+    assert focused(narrow, (8192, 8192)).size == (8192, 8192)

@@ -43,7 +43,8 @@ def test_fields_of_a1111_are_accepted(client, app, models):
 @pytest.mark.parametrize("change, status, words", [
     ({"model_b": "nothing"}, 404, "no checkpoint"), ({"method": "guess"}, 422, "method"),
     ({"alpha": "x"}, 422, "alpha"),
-    ({"name": "a"}, 422, "already"), ({"name": "../../x"}, 422, "file's name"), ({"interp_method": "x"}, 422, "method"),
+    ({"name": "a"}, 422, "already"), ({"discard": "("}, 422, "regular expression"),
+    ({"name": "../../x"}, 422, "file's name"), ({"interp_method": "x"}, 422, "method"),
     ({"metadata_json": "["}, 422, "JSON"), ({"unknown": 1}, 422, "unknown"), ({"vae": "none.pt"}, 404, "VAE"),
 ])
 def test_what_cannot_be_is_refused_at_once(client, models, change, status, words):
