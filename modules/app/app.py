@@ -24,7 +24,8 @@ from modules.app.settings import SettingsStore
 from modules.app.styles import StyleBook
 from modules.app.tasks import find_task
 from modules.app.workbench import WorkerConfig, open_host
-from modules.core import codec
+from modules.core import codec, difference
+from modules.core.difference import Comparison
 from modules.core.errors import DarkroomError
 from modules.core.extras import KIND, Extras
 from modules.core.inspection import KIND as INSPECT
@@ -153,6 +154,14 @@ class App:
         file = self.library.find(check_asked(check).kind, check.name)
         task = Task(INSPECT, codec.encode(dataclasses.replace(check, name=file.name)), file.name,
                     " and ".join(name for name in ("hashes", "values") if getattr(check, name)),
+                    settings=self.settings.get())
+        return self.submit_task(task, owner=owner, origin=origin)
+
+    def submit_comparison(self, asked: Comparison, *, owner: str = "", origin: str = "page") -> Job:
+        """Queue a comparison of two checkpoints. Raises ``InvalidRequest``, ``NotFound``."""
+        difference.check(asked)
+        a, b = (self.library.find_checkpoint(name).name for name in (asked.model_a, asked.model_b))
+        task = Task(difference.KIND, codec.encode(Comparison(a, b)), f"{b} against {a}", "block by block",
                     settings=self.settings.get())
         return self.submit_task(task, owner=owner, origin=origin)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from modules.core import codec, extras, inspection, merge
+from modules.core import codec, difference, extras, inspection, merge
 from modules.core.errors import InvalidRequest
 from modules.core.result import Outcome, Watch
 from modules.core.task import Task
@@ -55,9 +55,15 @@ def _inspect(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Ou
     return perform(codec.decode(inspection.Check, task.values), tools.library, watch)
 
 
+def _compare(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+    from modules.merging.difference import perform
+
+    return perform(codec.decode(difference.Comparison, task.values), tools.library, watch)
+
+
 # Each imports its room, and torch with it, when it is called: the page's process reads this file, too.
 TASKS: Mapping[str, Perform] = MappingProxyType({
-    extras.KIND: _extras, merge.KIND: _merge, inspection.KIND: _inspect})
+    extras.KIND: _extras, merge.KIND: _merge, inspection.KIND: _inspect, difference.KIND: _compare})
 
 
 def find_task(name: str, tasks: Mapping[str, Perform] = TASKS) -> Perform:

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.fixtures.networks import write_network
+from tests.fixtures.tiny_models import write_tiny_sd1
 
 PHONE = {"width": 390, "height": 844}
 
@@ -54,6 +55,24 @@ def test_a_card_of_the_networks_browser_leads_to_it_on_a_phone(open_page) -> Non
     page.locator('.network-dialog [data-do="inspect"]').click()
     expect(page.locator(".inspector-found h2")).to_have_text("LoRA for Stable Diffusion 1.x")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_two_checkpoints_are_compared(open_page, site) -> None:
+    folder = site.app.folders.checkpoints[0]
+    models = [write_tiny_sd1(folder / f"compared-{letter}.safetensors") for letter in "ab"]
+    page = open_page()
+    page.get_by_role("tab", name="Inspector").click()
+    expect(page.locator("#inspector_kind option")).to_have_count(8)
+    choose(page, "checkpoint", "compared-a")
+    compared = page.locator("darkroom-difference")
+    page.fill("#difference_model", "compared-b")
+    compared.locator('[data-do="compare"]').click()
+    expect(compared.locator("img")).to_be_visible()
+    assert compared.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
+    compared.locator("summary").click()
+    expect(compared.locator("tbody tr")).to_have_count(3)
+    for path in models:
+        path.unlink()
 
 
 def test_what_is_not_there_is_said(open_page) -> None:

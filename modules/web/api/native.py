@@ -22,7 +22,7 @@ from modules.library.inputs import Inputs
 from modules.prompts.styles import Style
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import owner_of
-from modules.web.api import inspections, merges
+from modules.web.api import differences, inspections, merges
 from modules.web.api import native_models as models
 from modules.web.api.overrides import overridden
 from modules.web.live import event_stream, job_events, message
@@ -41,7 +41,8 @@ def router(app: Any) -> APIRouter:
     failure = {"model": models.Failed, "description": "Why not, and what to do."}
     routes = APIRouter(prefix=PREFIX, tags=["Darkroom's API"], responses={"default": failure})
     for part in (_jobs(app), _inputs(app), _following(app), _steering(app), _queue(app), _lists(app), _styles(app),
-                 _settings(app), _machine(app), merges.router(app, detail), inspections.router(app, detail)):
+                 _settings(app), _machine(app), merges.router(app, detail), inspections.router(app, detail),
+                 differences.router(app, detail)):
         routes.include_router(part)
     return routes
 

@@ -1,6 +1,7 @@
 // The Inspector: what a model file is and holds, from its header; hashes and values when they are asked for.
 
 import { attempt, call, openTab, text } from "./api.js";
+import "./difference.js";
 import { ended, failureHtml, follow, progressHtml } from "./follow.js";
 
 const PAGE = 100;
@@ -149,6 +150,7 @@ function foundHtml(found) {
     ${Object.keys(found.metadata).length ? `<section><details><summary>Metadata (${Object.keys(found.metadata).length})</summary>${items(found.metadata)}</details></section>` : ""}</div><div>
     <section><h3>Parts</h3><div class="scroll"><table><thead><tr><th>Part</th><th>Tensors</th><th>Numbers</th><th>Size</th><th>Types</th>${ranked ? "<th>Ranks</th>" : ""}</tr></thead>
       <tbody>${found.parts.map((part) => partHtml(part, ranked)).join("")}</tbody></table></div></section>
+    ${found.kind === "checkpoint" && !found.problem ? `<section><h3>Difference from another checkpoint</h3><darkroom-difference model="${text(found.name)}"></darkroom-difference></section>` : ""}
     ${found.recipe ? `<section><h3>Recipe of the merge</h3>${items(told(found.recipe))}</section>` : ""}
     ${Object.keys(found.training).length || found.tags.length ? `<section><h3>Training</h3>${items(found.training)}${tagsHtml(found.tags)}</section>` : ""}</div>
     <section class="tensors"><div class="bar-row"><h3>Tensors</h3><input type="search" data-part="search" placeholder="Search names" aria-label="Search names of tensors" maxlength="300">
