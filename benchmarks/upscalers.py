@@ -22,7 +22,8 @@ from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
 from modules.runtime import device
 from modules.runtime.memory import Models, accelerator
-from modules.upscaling.upscaler import Shelf, Upscalers
+from modules.upscaling.registry import Upscalers
+from modules.upscaling.upscaler import Shelf
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE = 4

@@ -29,7 +29,7 @@ from modules.library.name_patterns import check_pattern
 from modules.library.upscalers import upscalers as upscaler_files
 from modules.plugin import hooks
 from modules.prompts import styles
-from modules.sampling.samplers import Sampler, find_sampler
+from modules.sampling.samplers import SAMPLERS, Sampler, find_sampler
 from modules.sampling.schedules import find_schedule
 
 KINDS = ("txt2img", "img2img")
@@ -258,7 +258,9 @@ def machine_memory() -> Mapping[str, Any]:
     return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": {}}
 
 
-def listed_choice(library: Library) -> Callable[[str, Any], Any]:
+def listed_choice(
+    library: Library, samplers: Callable[[], Sequence[Sampler]] = lambda: SAMPLERS
+) -> Callable[[str, Any], Any]:
     """Return the check of settings whose choices are a list: the proper name of a checkpoint, VAE or sampler."""
     def check_listed(choices: str, value: Any) -> Any:
         if choices == "checkpoints":
@@ -267,5 +269,5 @@ def listed_choice(library: Library) -> Callable[[str, Any], Any]:
             found = library.find_vae(value)
             return found.name if found else value
         # Extensions add upscalers that the library does not know; whoever uses one says that it is missing.
-        return find_sampler(value)[0].name if choices == "samplers" else value
+        return find_sampler(value, samplers())[0].name if choices == "samplers" else value
     return check_listed

@@ -42,6 +42,7 @@ from modules.library.files import Folders, Library, ModelFile, folders
 from modules.library.hashes import HashCache
 from modules.library.images import read_image_info
 from modules.library.inputs import Inputs
+from modules.library.upscalers import offered
 
 if TYPE_CHECKING:
     from modules.launcher.flags import Flags
@@ -169,6 +170,10 @@ class App:
         """Return the names of all upscalers of pixels: resampling, model files, those of extensions."""
         return (*RESAMPLERS, *self._desk().upscalers)
 
+    def offered_upscalers(self) -> tuple[str, ...]:
+        """Return those of ``upscalers`` that the settings show."""
+        return offered(self.upscalers(), self.settings.get())
+
     def job(self, job_id: str) -> Job:
         """Return a snapshot of a job; raises ``NotFound``."""
         return self.queue.job(job_id)
@@ -267,10 +272,13 @@ def create(flags: Flags) -> App:
     root = Path(__file__).resolve().parents[2]
     places = folders(root, flags.folders())
     library = Library(places, HashCache(places.cache / "hashes.sqlite3"))
-    settings = SettingsStore(places.config, admission.listed_choice(library), frozen=flags.freeze_settings)
+    # Which extensions there are the settings say, so that these know their samplers only once somebody asks.
+    listed = admission.listed_choice(library, lambda: host.samplers())
+    settings = SettingsStore(places.config, listed, frozen=flags.freeze_settings)
     config = WorkerConfig(str(root), flags.public(), settings.get().disabled_extensions,
                           log=str(places.data_dir / "logs" / "engine.log"))
-    return assemble(library, settings, open_host(config), EngineClient(config), flags)
+    host = open_host(config)
+    return assemble(library, settings, host, EngineClient(config), flags)
 
 
 def assemble(library: Library, settings: SettingsStore, host: Host, engine: Engine, flags: Flags) -> App:

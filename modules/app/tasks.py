@@ -39,7 +39,7 @@ def _extras(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Out
     from modules.upscaling.extras import Bench, perform
 
     asked = codec.decode(extras.Extras, task.values)
-    bench = Bench(Inputs(tools.library.folders.inputs), tools.upscalers, tools.host.active(asked))
+    bench = Bench(Inputs(tools.library.folders.inputs), tools.upscalers, tools.host.active(asked), task.settings)
     return perform(asked, bench, watch, done)
 
 

@@ -91,7 +91,8 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     from modules.engine.engine import Engine
     from modules.runtime import device, memory
     from modules.runtime.memory import Models
-    from modules.upscaling.upscaler import Shelf, Upscalers
+    from modules.upscaling.registry import Upscalers
+    from modules.upscaling.upscaler import Shelf
 
     places = config.folders()
     info = device.detect(config.flags)

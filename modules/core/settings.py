@@ -41,13 +41,23 @@ def setting(default: Any, label: str, section: str, **info: Any) -> Any:
 
 
 MAX_NUMBER = 1e300
-
 SAVING, MODEL, SAMPLING, VAE = "Saving images", "Stable Diffusion", "Sampler parameters", "VAE"
 SDXL = "Stable Diffusion XL"
-IMG2IMG = "img2img"
+IMG2IMG, UPSCALING = "img2img", "Upscaling"
 INFOTEXT, PREVIEW, PAGE, NETWORKS = "Infotext", "Live previews", "User interface", "Extra networks"
 QUEUE, API, COMPATIBILITY = "Queue", "API", "Compatibility"
 OPTIMIZATIONS = "Optimizations"
+
+
+def _tile(label: str) -> Any:
+    return setting(0, label, UPSCALING, minimum=0, maximum=1024, step=16, per_picture=True,
+                   help="A side in pixels; 0 chooses by free memory.")
+
+
+def _overlap(label: str) -> Any:
+    return setting(32, label, UPSCALING, minimum=0, maximum=256, step=1, per_picture=True,
+                   help="In pixels; low values leave visible seams.")
+
 
 # A1111's titles first, then those of kernels and packages by their own names.
 ATTENTION = (
@@ -117,6 +127,39 @@ class Settings:
         infotext="Exact img2img steps", help="Otherwise the strength makes them fewer.")
     img2img_background_color: str = setting("#ffffff", "With img2img, fill transparent parts of the input image with "
                                             "this color", IMG2IMG, per_picture=True, help="#rrggbb")
+
+    # Upscaling
+    ESRGAN_tile: int = _tile("Tile size for ESRGAN upscalers")
+    ESRGAN_tile_overlap: int = _overlap("Tile overlap for ESRGAN upscalers")
+    DAT_tile: int = _tile("Tile size for DAT upscalers")
+    DAT_tile_overlap: int = _overlap("Tile overlap for DAT upscalers")
+    SWIN_tile: int = _tile("Tile size for SwinIR upscalers")
+    SWIN_tile_overlap: int = _overlap("Tile overlap for SwinIR upscalers")
+    SCUNET_tile: int = _tile("Tile size for ScuNET upscalers")
+    SCUNET_tile_overlap: int = _overlap("Tile overlap for ScuNET upscalers")
+    realesrgan_enabled_models: tuple[str, ...] = setting(
+        (), "Select which Real-ESRGAN models to show in the web UI", UPSCALING, choices="upscalers",
+        help="None chosen: all that there are.")
+    dat_enabled_models: tuple[str, ...] = setting(
+        (), "Select which DAT models to show in the web UI", UPSCALING, choices="upscalers",
+        help="None chosen: all that there are.")
+    x4_upscaler_steps: int = setting(
+        20, "Steps of diffusion upscalers", UPSCALING, infotext="x4 upscaler steps", minimum=1, maximum=150, step=1,
+        per_picture=True, help="Of each tile, by DPM++ 2M with Karras' schedule.")
+    x4_upscaler_noise_level: int = setting(
+        20, "Noise level of diffusion upscalers", UPSCALING, infotext="x4 upscaler noise level", minimum=0,
+        maximum=350, step=1, per_picture=True,
+        help="How much noise is put on the picture before: more invents more and forgives flaws.")
+    x4_upscaler_guidance: float = setting(
+        5.0, "CFG scale of diffusion upscalers", UPSCALING, infotext="x4 upscaler CFG scale", minimum=1.0,
+        maximum=30.0, step=0.5, per_picture=True, help="Counts where there is a prompt.")
+    x4_upscaler_use_prompt: bool = setting(
+        True, "Tell diffusion upscalers the picture's prompt", UPSCALING, infotext="x4 upscaler prompt",
+        per_picture=True, help="That it is made from or, in Extras, that of its infotext.")
+    x4_upscaler_tile: int = setting(
+        128, "Tile size for diffusion upscalers", UPSCALING, infotext="x4 upscaler tile", minimum=64, maximum=512,
+        step=8, per_picture=True, help="In pixels of the small picture; they were trained with 128.")
+    x4_upscaler_tile_overlap: int = _overlap("Tile overlap for diffusion upscalers")
 
     # Stable Diffusion XL
     sdxl_crop_top: int = setting(0, "Crop top coordinate", SDXL, infotext="SDXL crop top", minimum=0, maximum=8192,

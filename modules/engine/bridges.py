@@ -13,9 +13,10 @@ from modules.engine import pictures
 from modules.engine.canvas import SMALLEST, flattened
 from modules.engine.entries import before_hires
 from modules.engine.loader import Loaded
-from modules.engine.work import Bench, Work
+from modules.engine.work import Bench, Work, occasion
 from modules.families.base import LatentFormat
 from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALERS, RESAMPLERS, Upscaler, fitted
+from modules.imaging.upscalers import told
 
 BEFORE_HIRES = "before-highres-fix"
 
@@ -90,10 +91,11 @@ def _encoded(
     assert pass_.bridge is not None
     upscaler = bench.upscalers[pass_.bridge.method]
     latents = []
-    for image in images:
+    for picture, image in zip(work.said(pass_), images, strict=False):  # one may stand for all
         work.watch.check()
         work.watch.phase("Upscaling")
-        larger = upscaled(upscaler, image, pass_.bridge)
+        about = occasion(work.plan.request.settings, picture, work.watch)
+        larger = upscaled(told(upscaler, about), image, pass_.bridge)
         work.watch.phase("Encoding")
         latents.append(pictures.encode(bench.loader, loaded, larger))
     return cropped(torch.cat(latents), pass_, loaded.model.variant.latent)

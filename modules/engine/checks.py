@@ -8,11 +8,16 @@ from pathlib import PurePath
 from modules.core.errors import InvalidRequest
 from modules.core.plan import ModelRef, Pass, Plan
 from modules.families.base import Variant
+from modules.families.image_condition import USE_AS_UPSCALER
 from modules.imaging.resize import LATENT_UPSCALERS
 
 
 def check_plan(plan: Plan, variant: Callable[[ModelRef], Variant], upscalers: Collection[str]) -> None:
     """Raise ``InvalidRequest`` where a model cannot do what the plan wants of it, or an upscaler does not exist."""
+    for ref in dict.fromkeys(segment.model for pass_ in plan.passes for segment in pass_.segments):
+        if variant(ref).role == "upscaler":
+            raise InvalidRequest(f"{_name(ref)} is an upscaler: it makes a picture larger, and none by itself.",
+                                 f"{USE_AS_UPSCALER} Choose another checkpoint here.")
     first = plan.passes[0].segments[0].model
     if variant(first).role == "refiner" and plan.passes[0].start is None:
         raise InvalidRequest(f"{_name(first)} is a refiner: it can only go on with a picture that another model began.",

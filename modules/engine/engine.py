@@ -91,7 +91,7 @@ class Engine:
             watch.batch(batch[0], len(batch))
             try:
                 wanted = tuple(plan.pictures[index] for index in batch)
-                canvases = images.opened(self._bench, plan, wanted)
+                canvases = images.opened(self._bench, plan, wanted, watch)
                 made = self._batch(Work(plan, wanted, active, watch, canvases))
             except Skipped:
                 continue

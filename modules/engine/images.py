@@ -11,13 +11,15 @@ from PIL import Image
 
 from modules.core.errors import InvalidRequest
 from modules.core.plan import Pass, Picture, Plan
+from modules.core.result import Watch
 from modules.engine import pictures
 from modules.engine.canvas import Beside, Canvas, canvas
 from modules.engine.loader import Loaded, Loader
-from modules.engine.work import Bench, Work
+from modules.engine.work import Bench, Work, occasion
 from modules.families.base import ImageCondition
 from modules.imaging import masks
 from modules.imaging.resize import JUST_RESIZE, LATENT_UPSCALE, Upscaler, fitted
+from modules.imaging.upscalers import told
 from modules.plugin import hooks
 
 LATENT_NOISE, LATENT_NOTHING = 2, 3
@@ -35,11 +37,11 @@ class Begun:
     keep: torch.Tensor | None = None
 
 
-def opened(bench: Bench, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas, ...]:
+def opened(bench: Bench, plan: Plan, batch: Sequence[Picture], watch: Watch) -> tuple[Canvas, ...]:
     """Return the canvas of each picture of a batch; pictures that begin from the same one share it.
 
-    There is none where the plan does not begin from pictures. Raises ``NotFound`` for an input that is gone, and
-    ``InvalidRequest`` for an upscaler that is.
+    ``watch`` hears of each tile of an upscaler. There is no canvas where the plan does not begin from pictures. Raises
+    ``NotFound`` for an input that is gone, and ``InvalidRequest`` for an upscaler that is.
     """
     request = plan.request
     if plan.passes[0].start is None:
@@ -48,7 +50,9 @@ def opened(bench: Bench, plan: Plan, batch: Sequence[Picture]) -> tuple[Canvas, 
     inputs, upscaler = bench.inputs, _upscaler(bench, request.settings.upscaler_for_img2img)
     beside = Beside(*(inputs.open(key) if key else None
                       for key in (request.mask, request.depth_map, request.latent_mask)))
-    found = {key: canvas(request, inputs.open(key), beside, upscaler) for key in dict.fromkeys(keys)}
+    first = dict(zip(reversed(keys), reversed(batch), strict=True))
+    found = {key: canvas(request, inputs.open(key), beside, told(upscaler, occasion(request.settings, picture, watch)))
+             for key, picture in first.items()}
     return tuple(found[key] for key in keys)
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from modules.core.plan import Pass, Picture, Plan
 from modules.core.result import Watch
+from modules.core.settings import Settings
 from modules.engine.canvas import Canvas
 from modules.engine.loader import Loader
 from modules.engine.preview import Previewer
 from modules.imaging.resize import Upscaler
+from modules.imaging.upscalers import Occasion
 from modules.library.inputs import Inputs
 from modules.plugin.hooks import Active
 from modules.sampling.samplers import Sampler
@@ -53,3 +55,11 @@ class Work:
                                 negative_prompt=pass_.negative_prompt or picture.negative_prompt)
             for picture in self.pictures
         )
+
+
+def occasion(settings: Settings, picture: Picture, watch: Watch) -> Occasion:
+    """Return what an upscaler is told that enlarges ``picture`` on its way; ``watch`` hears of each of its tiles."""
+    def advance(done: int, total: int) -> None:
+        watch.check()
+        watch.phase(f"Upscaling, {100 * done // total} %" if total > 1 else "Upscaling")
+    return Occasion(settings, picture.prompt, picture.negative_prompt, picture.seed, advance)

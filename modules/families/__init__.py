@@ -8,11 +8,12 @@ from modules.families.foreign import impression
 from modules.families.sd2 import StableDiffusion2
 from modules.families.sd15 import StableDiffusion1
 from modules.families.sdxl import StableDiffusionXL
+from modules.families.x4_upscaler import X4Upscaler
 from modules.library.headers import Header
 
 __all__ = ["FAMILIES", "Family", "Variant", "detect"]
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion1(), StableDiffusion2(), StableDiffusionXL())
+FAMILIES: tuple[Family, ...] = (StableDiffusion1(), StableDiffusion2(), StableDiffusionXL(), X4Upscaler())
 
 
 def detect(header: Header) -> tuple[Family, Variant]:

@@ -37,9 +37,10 @@ class Variant:
     """What a header was recognised as: everything ``load`` needs to know, and nothing that needs a tensor.
 
     ``prediction`` is ``epsilon``, ``v_prediction`` or ``flow``. ``takes`` says what the denoiser sees beside the noisy
-    latent: nothing, ``inpaint`` (mask and masked picture), ``edit`` (a picture) or ``depth``. ``role`` is ``base`` or
-    ``refiner``, which can only go on with a picture. ``components`` holds each component's configuration
-    as inferred from shapes (``unet``, ``text_encoder``, ``vae``; one that is missing in the file is absent).
+    latent: nothing, ``inpaint`` (mask and masked picture), ``edit`` (a picture), ``depth`` or ``low_res`` (a small
+    picture). ``role`` is ``base``, ``refiner``, which can only go on with a picture, or ``upscaler``, which only makes
+    one larger. ``components`` holds each component's configuration as inferred from shapes (``unet``,
+    ``text_encoder``, ``vae``; one that is missing in the file is absent).
     """
 
     family: str
@@ -59,7 +60,8 @@ class ImageCondition:
 
     ``pixels`` [n, 3, H, W] in 0..1, ``mask`` [n, 1, H, W] with 1 where to repaint, ``depth`` [n, 1, h, w] in any range,
     near is large; None where there is none (text to image). ``mask_strength`` (0 to 1) is how much of the picture
-    under the mask is hidden from the denoiser.
+    under the mask is hidden from the denoiser. To an upscaler ``pixels`` [n, 3, h, w] are the small picture, on which
+    standard normal ``noise`` of the same shape lies at ``noise_level``, a timestep.
     """
 
     width: int
@@ -68,6 +70,8 @@ class ImageCondition:
     mask: torch.Tensor | None = None
     depth: torch.Tensor | None = None
     mask_strength: float = 1.0
+    noise: torch.Tensor | None = None
+    noise_level: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ class ModelInput:
     ``call`` counts the model calls of the pass from 0. ``context`` [rows, tokens, width]. ``roles`` names each row
     ``cond``, ``uncond``, ``image_uncond`` (the negative prompt with the picture, for models that edit one) or, for what
     ``cond`` is told of a worse network, ``perturbed``, ``smoothed`` or ``skipped``; ``rows`` gives its picture within
-    the batch. ``concat`` is appended to the channels of ``x`` (mask and masked latent, picture, depth). ``residuals``
-    are added inside the network (``down``, ``mid``); ``attention`` maps a layer's name, or ``attn1``, ``attn2`` or
+    the batch. ``concat`` is appended to the channels of ``x`` (mask and masked latent, picture, depth). ``added`` is
+    what some families are told besides (``micro``, an upscaler's ``noise_level``, both by row). ``residuals`` are added
+    inside the network (``down``, ``mid``); ``attention`` maps a layer's name, or ``attn1``, ``attn2`` or
     ``block`` for all of a kind, to hooks.
     """
 

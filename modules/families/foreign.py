@@ -10,7 +10,8 @@ from modules.library.headers import Header
 SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lora_unet_", "lora_te", ".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", "hada_w1_a", "lokr_w1"),
      "it is a LoRA, which belongs into models/Lora"),
-    (("low_scale_model.", "label_emb.weight"), "it is Stable Diffusion 2's x4 upscaler, which is not supported yet"),
+    (("low_scale_model.", "label_emb.weight"),
+     "it is a part of Stable Diffusion 2's x4 upscaler, or one of a shape that is not supported"),
     (("conditioner.embedders.",), "it is an SDXL model of a shape that is not supported, or a part of one"),
     (("embedder.model.", "noise_augmentor.", "label_emb.0.0."),
      "it is a model told more than a text, such as Stable Diffusion 2's unCLIP, which is not supported"),

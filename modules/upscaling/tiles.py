@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Run = Callable[[np.ndarray], np.ndarray]
+Run = Callable[[np.ndarray, int, int], np.ndarray]
+"""Takes a tile [height, width, channels] in 0 to 1, and where its left and top are in the picture."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def in_tiles(run: Run, pixels: np.ndarray, tiles: Tiles, scale: int) -> Iterator
     columns, lines = tiles.spans(width), tiles.spans(height)
     tail = np.empty((0, width * scale, pixels.shape[2]), np.float32)
     for i, (top, bottom) in enumerate(lines):
-        band = _joined(run, pixels[top:bottom], columns, scale)
+        band = _joined(run, pixels[top:bottom], columns, top, scale)
         shared = tail.shape[0]
         if shared:
             band[:shared] = _mixed(tail, band[:shared], 0)
@@ -55,13 +56,13 @@ def in_tiles(run: Run, pixels: np.ndarray, tiles: Tiles, scale: int) -> Iterator
         tail = band[finished:].copy()
 
 
-def _joined(run: Run, strip: np.ndarray, columns: list[tuple[int, int]], scale: int) -> np.ndarray:
-    """Return ``run`` of a strip that is one tile high."""
+def _joined(run: Run, strip: np.ndarray, columns: list[tuple[int, int]], top: int, scale: int) -> np.ndarray:
+    """Return ``run`` of a strip that is one tile high and begins at the row ``top``."""
     full = np.float32(np.iinfo(strip.dtype).max)
     band = np.empty((strip.shape[0] * scale, strip.shape[1] * scale, strip.shape[2]), np.float32)
     reached = 0
     for left, right in columns:
-        tile = run(strip[:, left:right].astype(np.float32) / full)
+        tile = run(strip[:, left:right].astype(np.float32) / full, left, top)
         shared = reached - left * scale
         if shared > 0:
             before = band[:, left * scale:reached]

@@ -1,39 +1,38 @@
-"""Upscalers from model files, as hires fix, img2img and the Extras tab use them."""
+"""Upscalers from files of super-resolution networks, as hires fix, img2img and the Extras tab use them."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from PIL import Image
 
-from modules.core.errors import OutOfMemory
-from modules.imaging.resize import Upscaler
-from modules.library.files import Library, ModelFile
-from modules.library.upscalers import upscalers
+from modules.core.settings import Settings
+from modules.imaging.upscalers import Occasion
+from modules.library.files import ModelFile
 from modules.runtime.device import Placement, available
-from modules.runtime.exhaustion import is_out_of_memory
 from modules.runtime.memory import Models
 from modules.upscaling.networks import COMPONENT, Network, load_network
+from modules.upscaling.passes import Tiling, enlarged, through
 from modules.upscaling.pixels import Picture, opened, shown
-from modules.upscaling.rows import collected, resized
-from modules.upscaling.tiles import Run, Tiles, in_tiles
-
-# Called after each tile with how many are done and how many there are in all; raises to stop.
-Advance = Callable[[int, int], None]
+from modules.upscaling.tiles import Run, Tiles
 
 SIDES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 # Larger tiles make nothing faster on a CPU.
 MAX_SIDE_ON_CPU = 256
-# A network that makes too little of a picture is asked again, as often as in A1111.
-MAX_PASSES = 3
-
-
-def ignored(done: int, total: int) -> None:
-    """Take note of nothing."""
+# Side and overlap that A1111's settings ask for, by spandrel's name of the architecture; all others have ESRGAN's.
+TILE_SETTINGS: Mapping[str, Callable[[Settings], tuple[int, int]]] = MappingProxyType({
+    "ESRGAN": lambda settings: (settings.ESRGAN_tile, settings.ESRGAN_tile_overlap),
+    "DAT": lambda settings: (settings.DAT_tile, settings.DAT_tile_overlap),
+    "SwinIR": lambda settings: (settings.SWIN_tile, settings.SWIN_tile_overlap),
+    "Swin2SR": lambda settings: (settings.SWIN_tile, settings.SWIN_tile_overlap),
+    "SCUNet": lambda settings: (settings.SCUNET_tile, settings.SCUNET_tile_overlap),
+})
 
 
 @dataclass(frozen=True)
@@ -65,86 +64,54 @@ class Shelf:
 
 @dataclass(frozen=True)
 class NetworkUpscaler:
-    """The upscaler in a model file; it is loaded when it is first used."""
+    """The upscaler in a network's file; it is loaded when it is first used."""
 
     name: str
     file: ModelFile
     shelf: Shelf
+    occasion: Occasion = Occasion()
+
+    def told(self, occasion: Occasion) -> NetworkUpscaler:
+        """Return the upscaler for ``occasion``: its settings say how large tiles are, each tile is told."""
+        return dataclasses.replace(self, occasion=occasion)
 
     def upscale(self, image: Image.Image, width: int, height: int) -> Image.Image:
         """Return ``image`` in ``width`` by ``height`` pixels; raises ``InvalidModel`` or ``OutOfMemory``."""
         return shown(self.enlarged(opened(image), (width, height)))
 
-    def enlarged(self, picture: Picture, size: tuple[int, int], advance: Advance = ignored) -> Picture:
-        """Return ``picture`` at ``size``: by the network until it is as large, then by Lanczos, its alpha by Lanczos.
-
-        A network is asked once at least where the size stays, so that one that only cleans does.
-        """
+    def enlarged(self, picture: Picture, size: tuple[int, int]) -> Picture:
+        """Return ``picture`` at ``size`` (width, height)."""
         network = self.shelf.network(self.file)
-        pixels, alpha = picture.pixels, picture.alpha
-        for made in range(MAX_PASSES):
-            height, width = pixels.shape[:2]
-            covers = width >= size[0] and height >= size[1]
-            if covers and (made or (width, height) != size):
-                break
-            full = width * network.scale, height * network.scale
-            last = network.scale == 1 or made + 1 == MAX_PASSES or (full[0] >= size[0] and full[1] >= size[1])
-            pixels = self._pass(network, pixels, size if last else full, advance)
-            if last:
-                break
-        return Picture(resized(pixels, size), None if alpha is None else resized(alpha, size))
+        return enlarged(picture, size, network.scale, lambda pixels, goal: self._pass(network, pixels, goal))
 
-    def _pass(self, network: Network, pixels: np.ndarray, size: tuple[int, int], advance: Advance) -> np.ndarray:
-        """Return ``pixels`` once through the network and at ``size``; where memory ends, in tiles half as large."""
+    def _pass(self, network: Network, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return ``pixels`` once through the network and at ``size``."""
         height, width = pixels.shape[:2]
-        device, scale = self.shelf.placement.device, network.scale
-        side = self.shelf.tile(network, width, height)
-        while True:
-            tiles = Tiles(side)
-            total = tiles.count(width, height)
-            runs = _counted(lambda tile: network.run(tile, device), total, advance)
-            try:
-                rows = in_tiles(runs, pixels, tiles, scale)
-                return collected(rows, (width * scale, height * scale), size, pixels.dtype)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            self.shelf.models.release()
-            if side <= SIDES[-1] or not network.splits:
-                raise OutOfMemory(f"Out of memory while {self.name} enlarged a picture of {width}x{height}.",
-                                  "A smaller picture, or another upscaler, needs less.")
-            side //= 2
+        tiles = tiles_of(self.occasion.settings, network.architecture, self.shelf.tile(network, width, height))
+        if not network.splits:
+            tiles = Tiles(max(width, height))
+        smallest = SIDES[-1] if network.splits else tiles.side
+        tiling = Tiling(tiles, network.scale, smallest, self.shelf.models.release)
+
+        def begin(tiles: Tiles) -> Run:
+            return self._counted(network, tiles.count(width, height))
+        return through(self.name, pixels, size, tiling, begin)
+
+    def _counted(self, network: Network, total: int) -> Run:
+        done, advance, device = 0, self.occasion.advance, self.shelf.placement.device
+
+        def run(tile: np.ndarray, left: int, top: int) -> np.ndarray:
+            nonlocal done
+            result = network.run(tile, device)
+            done += 1
+            advance(done, total)
+            return result
+
+        advance(0, total)
+        return run
 
 
-def _counted(run: Run, total: int, advance: Advance) -> Run:
-    done = 0
-
-    def counted(tile: np.ndarray) -> np.ndarray:
-        nonlocal done
-        result = run(tile)
-        done += 1
-        advance(done, total)
-        return result
-
-    advance(0, total)
-    return counted
-
-
-class Upscalers(Mapping[str, Upscaler]):
-    """Every upscaler of pixels by name: ``others``, then those in the library's folders, listed anew at every look."""
-
-    def __init__(self, library: Library, shelf: Shelf, others: Mapping[str, Upscaler]) -> None:
-        self._library = library
-        self._shelf = shelf
-        self._others = others
-
-    def __getitem__(self, name: str) -> Upscaler:
-        if name in self._others:
-            return self._others[name]
-        return NetworkUpscaler(name, upscalers(self._library)[name], self._shelf)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._others, **upscalers(self._library)})
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
+def tiles_of(settings: Settings, architecture: str, automatic: int) -> Tiles:
+    """Return the tiles that the settings ask for, of side ``automatic`` where they leave it open."""
+    side, overlap = TILE_SETTINGS.get(architecture, TILE_SETTINGS["ESRGAN"])(settings)
+    return Tiles(side or automatic, overlap)

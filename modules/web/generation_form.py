@@ -36,7 +36,7 @@ def _choices(app: Any) -> Mapping[str, tuple[str, ...]]:
     checkpoints = tuple(item.name for item in app.library.checkpoints())
     return {"sampler": samplers, "schedule": schedules, "styles": tuple(app.styles.all()),
             "hr_checkpoint": checkpoints, "hr_sampler": samplers, "hr_schedule": schedules, "refiner": checkpoints,
-            "hr_upscaler": (*LATENT_UPSCALERS, *app.upscalers())}
+            "hr_upscaler": (*LATENT_UPSCALERS, *app.offered_upscalers())}
 
 
 def _prompt_fields(tab: str) -> Form:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from PIL import Image
 
@@ -11,6 +13,7 @@ from modules.host.registry import Host
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
 from modules.library.inputs import Inputs
+from modules.sampling.samplers import SAMPLERS
 from tests.app.copies_plugin import Copies
 from tests.fixtures.fake_engine import write_stand_in_checkpoint
 
@@ -140,6 +143,10 @@ def test_listed_choices_are_those_of_library_and_samplers(desk):
     assert listed("vaes", "None") == "None" and listed("samplers", "euler A") == "Euler a"
     with pytest.raises(NotFound):
         listed("checkpoints", "z")
+    own = dataclasses.replace(SAMPLERS[0], name="Of an extension", aliases=())
+    assert listed_choice(desk.library, lambda: (*SAMPLERS, own))("samplers", "of an Extension") == "Of an extension"
+    with pytest.raises(InvalidRequest):
+        listed("samplers", "Of an extension")
 
 
 def test_pictures_to_enlarge_that_would_be_too_large_are_left_out(tmp_path):

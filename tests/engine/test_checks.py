@@ -17,7 +17,9 @@ from modules.families.base import LatentFormat, Variant
 SD, XL, REFINER = (Checkpoint(ModelRef(f"/models/{name}.safetensors"), name) for name in ("sd", "xl", "refiner"))
 BASE = Variant("sd15", "base", "epsilon", LatentFormat(4, 8, ((1.0, 0.0, 0.0),)), 512, {})
 LARGE = dataclasses.replace(BASE, family="sdxl", latent=LatentFormat(4, 8, ((0.0, 1.0, 0.0),)))
-VARIANTS = {SD.ref: BASE, XL.ref: LARGE, REFINER.ref: dataclasses.replace(LARGE, role="refiner")}
+X4 = Checkpoint(ModelRef("/models/x4.safetensors"), "x4")
+VARIANTS = {SD.ref: BASE, XL.ref: LARGE, REFINER.ref: dataclasses.replace(LARGE, role="refiner"),
+            X4.ref: dataclasses.replace(BASE, role="upscaler")}
 
 
 def planned(
@@ -40,6 +42,15 @@ def test_what_fits_together_passes() -> None:
 def test_a_refiner_cannot_begin() -> None:
     with pytest.raises(InvalidRequest, match=r"refiner.safetensors is a refiner.*another checkpoint to begin with"):
         check(planned(REFINER))
+
+
+@pytest.mark.parametrize("one", [
+    planned(X4), planned(SD, refiner=X4), planned(SD, X4, enable_hr=True, hr_upscaler="Lanczos"),
+    planned(X4, kind="img2img", init_images=("a",)),
+])
+def test_an_upscaler_is_no_checkpoint_for_generations(one: Plan) -> None:
+    with pytest.raises(InvalidRequest, match=r"x4.safetensors is an upscaler.*Extras tab, for hires fix, or for"):
+        check(one, "Lanczos")
 
 
 @pytest.mark.parametrize(("one", "names"), [

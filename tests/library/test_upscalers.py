@@ -3,10 +3,11 @@ import sys
 
 import pytest
 
+from modules.core.settings import Settings, with_values
 from modules.library import upscalers as module
 from modules.library.files import Library, folders
 from modules.library.hashes import HashCache
-from modules.library.upscalers import display_name, packaged, scale_of, upscalers
+from modules.library.upscalers import display_name, offered, packaged, scale_of, upscalers
 
 
 @pytest.fixture
@@ -39,6 +40,26 @@ def test_a_users_own_file_wins_over_the_packages(library, tmp_path, monkeypatch)
     own.write_bytes(b"x")
     assert upscalers(library)["R-ESRGAN 4x+"].path == str(own)
     assert "a_package_of_networks" not in sys.modules
+
+
+def test_folders_of_diffusers_and_checkpoints_that_say_so_are_listed(library, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PACKAGE", "no_such_package")
+    for name in ("ESRGAN/x4 folder/model_index.json", "ESRGAN/x4 folder/unet/diffusion_pytorch_model.safetensors",
+                 "Stable-diffusion/x4-upscaler-ema.safetensors", "Stable-diffusion/dream.safetensors"):
+        path = tmp_path / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert list(upscalers(library)) == ["x4 folder", "x4-upscaler-ema"]
+    assert upscalers(library)["x4-upscaler-ema"].path.endswith("Stable-diffusion/x4-upscaler-ema.safetensors")
+
+
+def test_the_settings_say_which_of_real_esrgans_and_dats_are_shown():
+    names = ("Lanczos", "R-ESRGAN 4x+", "R-ESRGAN AnimeVideo", "DAT x2", "DAT x4", "DATabase", "4x-UltraSharp")
+    assert offered(names, Settings()) == names
+    settings = with_values(Settings(), {"realesrgan_enabled_models": ["R-ESRGAN 4x+", "R-ESRGAN 2x+"]})
+    assert offered(names, settings) == tuple(name for name in names if name != "R-ESRGAN AnimeVideo")
+    settings = with_values(settings, {"dat_enabled_models": ["DAT x4"]})
+    assert offered(names, settings) == ("Lanczos", "R-ESRGAN 4x+", "DAT x4", "DATabase", "4x-UltraSharp")
 
 
 @pytest.mark.parametrize("stem, name, scale", [

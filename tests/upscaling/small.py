@@ -15,7 +15,8 @@ from modules.library.hashes import HashCache
 from modules.library.upscalers import PACKAGE
 from modules.runtime.device import Placement
 from modules.runtime.memory import Models
-from modules.upscaling.upscaler import Shelf, Upscalers
+from modules.upscaling.registry import Upscalers
+from modules.upscaling.upscaler import Shelf
 
 
 def needs(package: str) -> pytest.MarkDecorator:

@@ -21,7 +21,7 @@ def test_spans_cover_a_side_in_tiles_of_one_size(side, length):
 @pytest.mark.parametrize("side", [20, 33, 500])
 def test_tiles_put_together_are_the_picture(dtype, side):
     pixels = picture(70, 50, dtype=dtype)
-    rows = list(in_tiles(lambda tile: tile.repeat(2, 0).repeat(2, 1), pixels, Tiles(side, 12), 2))
+    rows = list(in_tiles(lambda tile, left, top: tile.repeat(2, 0).repeat(2, 1), pixels, Tiles(side, 12), 2))
     whole = np.concatenate(rows)
     np.testing.assert_allclose(whole, pixels.repeat(2, 0).repeat(2, 1) / np.float32(np.iinfo(dtype).max), atol=1e-6)
 
@@ -32,5 +32,5 @@ def test_no_seam_is_left_by_a_network_that_sees_a_few_pixels(tmp_path):
     network = load_network(tmp_path / "net.safetensors")
     pixels, cpu = picture(150, 110), torch.device("cpu")
     whole = network.run(pixels.astype(np.float32) / 255, cpu)
-    tiled = np.concatenate(list(in_tiles(lambda tile: network.run(tile, cpu), pixels, Tiles(48, 16), 2)))
+    tiled = np.concatenate(list(in_tiles(lambda tile, left, top: network.run(tile, cpu), pixels, Tiles(48, 16), 2)))
     assert np.abs(whole - tiled).max() < 1e-5

@@ -6,10 +6,13 @@ import torch
 from PIL import Image
 
 from modules.core.errors import InvalidModel, OutOfMemory
+from modules.core.settings import Settings, with_values
+from modules.imaging.upscalers import Occasion
 from modules.upscaling import upscaler as module
 from modules.upscaling.networks import COMPONENT, Network
 from modules.upscaling.pixels import Picture, opened, shown
-from modules.upscaling.upscaler import Shelf
+from modules.upscaling.tiles import Tiles
+from modules.upscaling.upscaler import Shelf, tiles_of
 from tests.upscaling.small import compact, needs, picture, shelf_of
 
 pytestmark = needs("spandrel")
@@ -36,7 +39,8 @@ def test_a_picture_is_what_the_network_makes_of_it(upscalers):
 def test_tiles_leave_no_seam(upscalers, monkeypatch):
     monkeypatch.setattr(module, "SIDES", (48, 32))
     double, pixels, told = upscalers["double"], picture(100, 90), []
-    made = double.enlarged(Picture(pixels), (200, 180), lambda done, total: told.append((done, total))).pixels
+    watched = double.told(Occasion(advance=lambda done, total: told.append((done, total))))
+    made = watched.enlarged(Picture(pixels), (200, 180)).pixels
     assert np.abs(made.astype(int) - whole(double.shelf.network(double.file), pixels)).max() <= 1
     assert told[0][0] == 0 and told[-1] == (told[0][1], told[0][1]) and told[0][1] > 4
 
@@ -45,7 +49,8 @@ def test_tiles_leave_no_seam(upscalers, monkeypatch):
                                         ((20, 15), 0)])
 def test_a_network_is_asked_until_the_size_is_reached(upscalers, size, runs):
     told = []
-    made = upscalers["double"].enlarged(Picture(picture(40, 30)), size, lambda done, total: told.append(done))
+    watched = upscalers["double"].told(Occasion(advance=lambda done, total: told.append(done)))
+    made = watched.enlarged(Picture(picture(40, 30)), size)
     assert made.size == size and told.count(0) == runs
 
 
@@ -129,6 +134,31 @@ def test_the_tile_follows_free_memory(upscalers, monkeypatch):
         assert Shelf(double.shelf.models, double.shelf.placement).tile(network, 4000, 3000) == side
     network.descriptor.tiling = type(network.descriptor.tiling).INTERNAL
     assert double.shelf.tile(network, 4000, 3000) == 4000
+
+
+def test_settings_say_how_large_tiles_are(upscalers, monkeypatch):
+    run, sides = Network.run, []
+
+    def watched(self, pixels, device):
+        sides.append(pixels.shape[1])
+        return run(self, pixels, device)
+
+    monkeypatch.setattr(Network, "run", watched)
+    settings = with_values(Settings(), {"ESRGAN_tile": 48, "ESRGAN_tile_overlap": 8, "DAT_tile": 16})
+    upscalers["double"].told(Occasion(settings)).upscale(Image.new("RGB", (88, 20)), 176, 40)
+    assert sides == [48, 48]
+    upscalers["double"].upscale(Image.new("RGB", (88, 20)), 176, 40)
+    assert sides[2:] == [88]
+
+
+@pytest.mark.parametrize(("architecture", "setting"), [
+    ("ESRGAN", "ESRGAN_tile"), ("Compact", "ESRGAN_tile"), ("HAT", "ESRGAN_tile"), ("DAT", "DAT_tile"),
+    ("SwinIR", "SWIN_tile"), ("Swin2SR", "SWIN_tile"), ("SCUNet", "SCUNET_tile"),
+])
+def test_each_architecture_has_the_settings_that_a1111_gives_it(architecture, setting):
+    settings = with_values(Settings(), {setting: 96, f"{setting}_overlap": 7})
+    assert tiles_of(settings, architecture, 256) == Tiles(96, 7)
+    assert tiles_of(Settings(), architecture, 256) == Tiles(256)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "1"])

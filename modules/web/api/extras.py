@@ -13,7 +13,6 @@ from modules.core.errors import Interrupted, InvalidRequest
 from modules.core.extras import Extras, Source
 from modules.core.job import FAILED, Job
 from modules.core.result import Failure
-from modules.imaging.resize import RESAMPLERS
 from modules.library.files import ModelFile
 from modules.library.images import read_image_info
 from modules.library.inputs import Inputs
@@ -48,7 +47,7 @@ def router(app: Any) -> APIRouter:
     def listed() -> list[models.UpscalerItem]:
         """List the upscalers of pictures."""
         files = upscalers(app.library)
-        return [_item(name, files.get(name)) for name in (*RESAMPLERS, *files, *app.host.upscalers())]
+        return [_item(name, files.get(name)) for name in app.offered_upscalers()]
 
     @routes.get("/realesrgan-models")
     def realesrgan() -> list[models.RealesrganItem]:

@@ -53,7 +53,7 @@ FIELDS: Form = (
 
 def form(app: Any) -> Form:
     """Return the fields with the upscalers that there are now; folders are named only where nobody else can."""
-    names = app.upscalers()
+    names = app.offered_upscalers()
     found = [with_choices(field, names) if field.name in UPSCALERS else field for field in FIELDS]
     if not image_batch.is_local(app):
         mode = dataclasses.replace(FIELDS[0], choices=FIELDS[0].choices[:2], labels=FIELDS[0].labels[:2])

@@ -12,9 +12,9 @@ import gradio as gr
 
 from modules.core.errors import DarkroomError
 from modules.core.settings import Settings, setting_infos
+from modules.library.upscalers import ENABLED_MODELS
 from modules.plugin import Plugin
 from modules.plugin.params import param_infos, read_params, stored_settings
-from modules.sampling.samplers import SAMPLERS
 from modules.web import quicksettings
 from modules.web.answers import failure_view
 from modules.web.controls import Controls, markup
@@ -33,11 +33,19 @@ from modules.web.tabs import Tab
 HIDDEN = (*quicksettings.NAMES, "disabled_extensions", "extension_settings")
 
 
-def form(upscalers: Sequence[str] = ()) -> Form:
-    """Return a field for each setting that is shown here; ``upscalers`` are the names of those that there are."""
-    choices = {"hide_samplers": [item.name for item in SAMPLERS], "upscaler_for_img2img": upscalers}
+def form(app: Any) -> Form:
+    """Return a field for each setting that is shown here, with the samplers and upscalers that there are now."""
+    choices = listed(app)
     return tuple(with_choices(field, choices[field.name]) if field.name in choices else field
                  for field in setting_fields(HIDDEN))
+
+
+def listed(app: Any) -> dict[str, Sequence[str]]:
+    """Return the choices of settings that extensions and model files add to, by the setting's name."""
+    upscalers = app.upscalers()
+    families = {name: [one for one in upscalers if one.startswith(start)]
+                for name, start in ENABLED_MODELS.items()}
+    return {"hide_samplers": [one.name for one in app.host.samplers()], "upscaler_for_img2img": upscalers, **families}
 
 
 def extension_fields(plugins: Sequence[Plugin]) -> dict[str, Form]:
@@ -48,7 +56,7 @@ def extension_fields(plugins: Sequence[Plugin]) -> dict[str, Form]:
 
 def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
-    fields, infos, added = form(app.upscalers()), setting_infos(), extension_fields(app.host.plugins())
+    fields, infos, added = form(app), setting_infos(), extension_fields(app.host.plugins())
     controls = Controls((*fields, *(field for own in added.values() for field in own)))
     with gr.Row(elem_id="settings_bar"):
         controls.button("Apply settings", "settings_submit", variant="primary", scale=0, min_width=160)
@@ -72,7 +80,10 @@ def build(app: Any) -> Controls:
 def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     """Connect the tab: it shows the settings in force when it opens, and Apply saves what differs."""
     def show() -> Any:
-        return controls.updates(in_force(controls.form, app.settings.get(), app.host.plugins()))
+        updates = controls.updates(in_force(controls.form, app.settings.get(), app.host.plugins()))
+        for name, choices in listed(app).items():
+            updates[controls[name]]["choices"] = [(one, one) for one in choices]
+        return updates
 
     def apply(data: dict[Any, Any]) -> str:
         try:

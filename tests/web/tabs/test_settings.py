@@ -1,6 +1,8 @@
+import dataclasses
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,19 +10,32 @@ from modules.core.errors import InvalidRequest
 from modules.core.request import Request
 from modules.core.settings import Settings
 from modules.plugin import Context, NoParams, Plugin, param
+from modules.sampling.samplers import SAMPLERS
 from modules.web.tabs.settings import changes, extension_fields, form, in_force, storage
+
+OWN = dataclasses.replace(SAMPLERS[0], name="Of an extension")
+APP = SimpleNamespace(upscalers=lambda: ("None", "R-ESRGAN 4x+", "DAT x2", "Mine"),
+                      host=SimpleNamespace(samplers=lambda: (*SAMPLERS, OWN)))
+
+
+def test_what_files_and_extensions_add_can_be_chosen() -> None:
+    fields = {field.name: field.choices for field in form(APP)}
+    assert fields["hide_samplers"][-1] == "Of an extension" and "Euler a" in fields["hide_samplers"]
+    assert fields["upscaler_for_img2img"] == ("None", "R-ESRGAN 4x+", "DAT x2", "Mine")
+    assert (fields["realesrgan_enabled_models"], fields["dat_enabled_models"]) == (("R-ESRGAN 4x+",), ("DAT x2",))
 
 
 def test_only_what_differs_is_saved() -> None:
-    shown = {field.name: getattr(Settings(), field.name) for field in form()}
-    assert changes(form(), shown, shown) == {}
-    assert changes(form(), shown | {"jpeg_quality": 55.0, "hide_samplers": ["DDIM"], "sd_vae": "ignored"},
+    fields = form(APP)
+    shown = {field.name: getattr(Settings(), field.name) for field in fields}
+    assert changes(fields, shown, shown) == {}
+    assert changes(fields, shown | {"jpeg_quality": 55.0, "hide_samplers": ["DDIM"], "sd_vae": "ignored"},
                    shown) == {"jpeg_quality": 55, "hide_samplers": ("DDIM",)}
 
 
 def test_a_bad_value_is_named_by_its_label() -> None:
     with pytest.raises(InvalidRequest, match="Quality for saved jpeg"):
-        changes(form(), {"jpeg_quality": 500}, {"jpeg_quality": 80})
+        changes(form(APP), {"jpeg_quality": 500}, {"jpeg_quality": 80})
 
 
 @dataclass(frozen=True)
