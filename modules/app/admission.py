@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +15,17 @@ from typing import Any
 
 import psutil
 
+from modules.app.axes import axes
 from modules.app.styles import read_styles
+from modules.core import codec, plot
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.extras import NO_UPSCALER, Extras, check_extras, target_size
+from modules.core.grid import TITLE
 from modules.core.job import Job
 from modules.core.merge import Recipe, check_name, check_recipe, config_name, file_name, usual_name
 from modules.core.merge_metadata import given as given_metadata
 from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
+from modules.core.task import Task, generation_of
 from modules.host.registry import Host
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.imaging.upscalers import find_upscaler
@@ -51,6 +57,16 @@ class Desk:
         return (*upscaler_files(self.library), *self.host.upscalers())
 
     @cached_property
+    def find_model(self) -> Callable[[str], ModelFile]:
+        """Find a checkpoint as ``find_model`` does; folders are walked once for each name."""
+        return functools.cache(functools.partial(find_model, library=self.library))
+
+    @cached_property
+    def find_vae(self) -> Callable[[str, ModelFile], ModelFile | None]:
+        """Find a VAE as ``Library.find_vae`` does; folders are walked once for each name and checkpoint."""
+        return functools.cache(self.library.find_vae)
+
+    @cached_property
     def samplers(self) -> tuple[Sampler, ...]:
         """All samplers, as of the first look."""
         return self.host.samplers()
@@ -58,15 +74,20 @@ class Desk:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that can be queued; ``parts`` are the requests it is expanded to, empty for itself alone."""
+    """A request that can be queued; ``parts`` are what it is expanded to, empty for itself alone.
+
+    Of a grid these are its cells, and the task that draws them.
+    """
 
     request: Request
-    parts: tuple[Request, ...] = ()
+    parts: tuple[Request | Task, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def admit(request: Request, desk: Desk) -> Admitted:
     """Check and complete ``request``; see ``App.submit`` for what is raised."""
+    if request.grid.wanted:
+        return admit_plot(check_kind(check(request)), desk)
     request = resolve_names(well_formed(check_kind(check(request))), desk)
     check_inputs(request, Inputs(desk.folders.inputs))
     request, warnings = apply_styles(request, desk.folders.styles)
@@ -85,14 +106,47 @@ def admit(request: Request, desk: Desk) -> Admitted:
 
 def admit_all(requests: Sequence[Request], desk: Desk) -> Admitted:
     """Check and complete ``requests``, the parts of one job; raises as ``admit``."""
+    if any(request.grid.wanted for request in requests):
+        raise InvalidRequest(f"{TITLE}: A batch of pictures cannot be varied.", "Turn one of them off.")
     admitted = [admit(request, desk) for request in requests]
-    parts = tuple(part for one in admitted for part in (one.parts or (one.request,)))
+    parts = _parts(admitted)
     if not parts:
         raise InvalidRequest("There is nothing to make.")
-    if sum(part.batch_size * part.batch_count for part in parts) > MAX_PICTURES:
+    return Admitted(parts[0], parts, _warnings(admitted))
+
+
+def admit_plot(request: Request, desk: Desk) -> Admitted:
+    """Return ``request`` with the cells of its grid as parts, and last the task that draws them.
+
+    Seeds are fixed once for all cells, unless the grid says otherwise. Raises ``InvalidRequest`` as ``admit``, also
+    for an unknown axis and for bad values.
+    """
+    grid = request.grid
+    request = request if grid.no_fixed_seeds else fix_seeds(request)
+    lines = plot.lines(grid, axes(request.kind, desk.host), lambda: secrets.randbits(32))
+    cells = plot.cells(request, lines)
+    admitted = [admit(cell.request, desk) for cell in cells]
+    parts = _parts(admitted)
+    numbers = iter(range(len(parts)))
+    places = {cell.place: tuple(itertools.islice(numbers, len(one.parts) or 1))
+              for cell, one in zip(cells, admitted, strict=True)}
+    drawn = plot.plot_of(grid, lines, places)
+    sub_grids = len(drawn.z_labels) if grid.include_sub_grids and len(drawn.z_labels) > 1 else 0
+    task = Task(plot.KIND, codec.encode(drawn), TITLE, pictures=1 + sub_grids, settings=request.settings,
+                save_images=request.save_images and request.save_grid, gathers=True, tab=request.kind)
+    return Admitted(request, (*parts, task), _warnings(admitted))
+
+
+def _parts(admitted: Sequence[Admitted]) -> tuple[Request, ...]:
+    """Return the requests that all of ``admitted`` become; raises ``InvalidRequest`` for too many pictures."""
+    parts = tuple(generation_of(part) for one in admitted for part in (one.parts or (one.request,)))
+    if sum(part.pictures for part in parts) > MAX_PICTURES:
         raise InvalidRequest(f"At most {MAX_PICTURES:,} pictures can be asked for at once.")
-    warnings = tuple(dict.fromkeys(warning for one in admitted for warning in one.warnings))
-    return Admitted(parts[0], parts, warnings)
+    return parts
+
+
+def _warnings(admitted: Sequence[Admitted]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(warning for one in admitted for warning in one.warnings))
 
 
 def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
@@ -169,10 +223,10 @@ def resolve_names(request: Request, desk: Desk) -> Request:
     ``desk`` knows the samplers and upscalers that model files and extensions add.
     """
     sampler, schedule = _sampling(request.sampler, request.schedule, desk)
-    model = find_model(request.model or request.settings.sd_model_checkpoint, desk.library)
+    model = desk.find_model(request.model or request.settings.sd_model_checkpoint)
     vae = request.vae or request.settings.sd_vae
-    desk.library.find_vae(vae, model)
-    refiner = desk.library.find_checkpoint(request.refiner).name if request.refiner else ""
+    desk.find_vae(vae, model)
+    refiner = desk.find_model(request.refiner).name if request.refiner else ""
     resolved = dataclasses.replace(
         request, sampler=sampler, schedule=schedule, model=model.name, vae=vae, refiner=refiner)
     return _resolve_hires(resolved, desk) if request.enable_hr else resolved
@@ -187,7 +241,7 @@ def _resolve_hires(request: Request, desk: Desk) -> Request:
     return dataclasses.replace(
         request, hr_sampler=sampler, hr_schedule=find_schedule(schedule).label if schedule else "",
         hr_upscaler=find_upscaler(request.hr_upscaler, desk.upscalers),
-        hr_checkpoint=desk.library.find_checkpoint(request.hr_checkpoint).name if request.hr_checkpoint else "")
+        hr_checkpoint=desk.find_model(request.hr_checkpoint).name if request.hr_checkpoint else "")
 
 
 def _sampling(sampler: str, schedule: str, desk: Desk) -> tuple[str, str]:
@@ -233,7 +287,7 @@ def fix_seeds(request: Request) -> Request:
     return with_random_seeds(request, secrets.randbits(32), secrets.randbits(32))
 
 
-def children(parent: Job, parts: Sequence[Request]) -> tuple[Job, ...]:
+def children(parent: Job, parts: Sequence[Request | Task]) -> tuple[Job, ...]:
     """Return a job for each part of ``parent``."""
     return tuple(
         dataclasses.replace(parent, id=f"{parent.id}.{number}", request=part, parent=parent.id, warnings=())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modules.app import admission
+from modules.app import admission, axes
 from modules.app.engine_client import EngineClient
 from modules.app.events import Subscription
 from modules.app.forms import FormStore
@@ -25,6 +25,7 @@ from modules.app.styles import StyleBook
 from modules.app.tasks import find_task
 from modules.app.workbench import WorkerConfig, open_host
 from modules.core import codec, difference
+from modules.core.axes import Axis
 from modules.core.difference import Comparison
 from modules.core.errors import DarkroomError
 from modules.core.extras import KIND, Extras
@@ -173,6 +174,14 @@ class App:
     def offered_upscalers(self) -> tuple[str, ...]:
         """Return those of ``upscalers`` that the settings show."""
         return offered(self.upscalers(), self.settings.get())
+
+    def axes(self, tab: str) -> tuple[Axis, ...]:
+        """Return the axes of the X/Y/Z plot in ``tab``, those of extensions included."""
+        return axes.axes(tab, self.host)
+
+    def choices(self, axis: Axis) -> tuple[str, ...]:
+        """Return the values that ``axis`` can have now, empty where any may be given."""
+        return axes.choices(axis, self)
 
     def job(self, job_id: str) -> Job:
         """Return a snapshot of a job; raises ``NotFound``."""

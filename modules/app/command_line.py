@@ -18,9 +18,12 @@ from modules.app.watch import JobWatch
 from modules.app.workbench import ENGINE, Workbench, WorkerConfig, open_host, open_workbench
 from modules.app.worker import run_job
 from modules.core.errors import DarkroomError, InvalidRequest
+from modules.core.job import FAILED, FINISHED
+from modules.core.plot import shown
 from modules.core.request import Request
-from modules.core.result import Progress, SavedImage
+from modules.core.result import Part, Progress, SavedImage
 from modules.core.settings import Settings
+from modules.core.task import Task, gathered
 from modules.library.files import Library
 from modules.library.hashes import HashCache
 from modules.library.inputs import Inputs
@@ -77,6 +80,8 @@ def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
     finally:
         bar.end()
         bench.close()
+    if admitted.request.grid.wanted:
+        images = [images[number] for number in shown(images, admitted.request.grid, True)]
     return deliver(images, out) if out is not None else [Path(image.path) for image in images]
 
 
@@ -96,9 +101,14 @@ def stored(path: str, inputs: Inputs) -> str:
         raise InvalidRequest(f"{path}: {error.message}", error.hint) from None
 
 
-def run_all(requests: Sequence[Request], bench: Workbench, storage: Storage, bar: Bar) -> list[SavedImage]:
-    """Run ``requests`` one after the other and return what was saved, warnings shown."""
+def run_all(requests: Sequence[Request | Task], bench: Workbench, storage: Storage, bar: Bar) -> list[SavedImage]:
+    """Run ``requests`` one after the other and return what was saved, warnings shown.
+
+    Where the last is a task that gathers what the others have made, one of these may fail.
+    """
     images: list[SavedImage] = []
+    parts: list[Part] = []
+    gathers = any(isinstance(one, Task) for one in requests)
 
     def report(message: Report) -> None:
         if isinstance(message, Advanced):
@@ -107,10 +117,18 @@ def run_all(requests: Sequence[Request], bench: Workbench, storage: Storage, bar
             images.append(message.image)
 
     for number, request in enumerate(requests):
-        run = Run(str(number), request, watching=True)
+        before = len(images)
+        run = Run(str(number), gathered(request, parts) if isinstance(request, Task) else request, watching=True)
         saver = Saver(run, storage, report)
         watch = JobWatch(run, saver, report, previews=False)
-        for warning in run_job(run, bench, saver, watch).warnings:
+        try:
+            state, warnings = FINISHED, run_job(run, bench, saver, watch).warnings
+        except Exception as error:  # noqa: BLE001 - the cell fails, the others are made, as in the engine's process
+            if not gathers or isinstance(request, Task):
+                raise
+            state, warnings = FAILED, (failure_of(error).message,)
+        parts.append(Part(state, tuple(images[before:])))
+        for warning in warnings:
             bar.end()
             sys.stderr.write(f"{warning}\n")
     return images

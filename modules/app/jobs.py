@@ -13,7 +13,7 @@ from modules.app.database import Database, hold
 from modules.core import codec
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import INPUT_ID, Request
-from modules.core.result import Failure, SavedImage
+from modules.core.result import Failure, Part, SavedImage
 from modules.core.task import Task
 
 MIGRATIONS = ("""
@@ -33,6 +33,8 @@ CREATE INDEX images_top ON images (top, number);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 """, """
 ALTER TABLE jobs ADD COLUMN result TEXT NOT NULL DEFAULT '{}'
+""", """
+ALTER TABLE jobs ADD COLUMN gathers INTEGER NOT NULL DEFAULT 0
 """)
 
 # The key of the job that was last asked to stop: it may not have heard of it when the process ends.
@@ -44,6 +46,9 @@ SELECT id FROM jobs WHERE part = 0 {conditions}
 ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
          CASE state WHEN 'queued' THEN position ELSE -ended END LIMIT ? OFFSET ?"""
 _RUNNABLE = "state = 'queued' AND parts = 0"
+# What the others have made is still put together where a job is stopped in the middle.
+_KEPT = """gathers AND EXISTS (SELECT 1 FROM images WHERE images.top = jobs.top)
+AND EXISTS (SELECT 1 FROM jobs AS other WHERE other.top = jobs.top AND other.parts = 0 AND other.state = 'running')"""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,15 @@ class JobStore:
         rows = self._database.read("SELECT id FROM jobs WHERE top = ? AND part > 0 ORDER BY part", (job_id,))
         return self._jobs([row["id"] for row in rows])
 
+    def results(self, job_id: str) -> tuple[Part, ...]:
+        """Return what the parts of a top-level job have come to, in order, but for one that gathers the others."""
+        images: dict[str, list[SavedImage]] = {}
+        for row in self._database.read("SELECT job, image FROM images WHERE top = ? ORDER BY number", (job_id,)):
+            images.setdefault(row["job"], []).append(_image(row["image"]))
+        rows = self._database.read(
+            "SELECT id, state FROM jobs WHERE top = ? AND part > 0 AND NOT gathers ORDER BY part", (job_id,))
+        return tuple(Part(row["state"], tuple(images.get(row["id"], ()))) for row in rows)
+
     def share(self, job_id: str) -> Share:
         """Return how far the parts of a top-level job are."""
         marks = _marks(ENDED)
@@ -149,11 +163,14 @@ class JobStore:
                 _sum_up(connection, job.parent, job)
 
     def cancel_queued(self, job_id: str, now: float) -> bool:
-        """Take a top-level job's queued parts (or itself) out of the queue; return whether there were any."""
+        """Take a top-level job's queued parts (or itself) out of the queue; return whether there were any.
+
+        While one of them runs, a last part that gathers what the others have made stays.
+        """
         with self._database.write() as connection:
             changed = connection.execute(
-                f"UPDATE jobs SET state = '{CANCELLED}', ended = ? WHERE top = ? AND {_RUNNABLE}", (now, job_id)
-            ).rowcount
+                f"UPDATE jobs SET state = '{CANCELLED}', ended = ? WHERE top = ? AND {_RUNNABLE} AND NOT ({_KEPT})",
+                (now, job_id)).rowcount
             if changed:
                 _sum_up(connection, job_id, None, now)
         return changed > 0
@@ -237,19 +254,24 @@ class JobStore:
         for row in self._database.read(
                 f"SELECT job, top, image FROM images WHERE job IN ({marks}) OR top IN ({marks}) ORDER BY number",
                 (*ids, *ids)):
-            image = codec.decode(SavedImage, json.loads(row["image"]), ignore_unknown=True)
+            image = _image(row["image"])
             for one in {row["job"], row["top"]}:
                 images.setdefault(one, []).append(image)
         return [_job(rows[one], images.get(one, ())) for one in ids if one in rows]
+
+
+def _image(text: str) -> SavedImage:
+    return codec.decode(SavedImage, json.loads(text), ignore_unknown=True)
 
 
 def _insert(connection: sqlite3.Connection, job: Job, top: str, part: int, parts: int) -> None:
     request = job.request
     connection.execute(
         "INSERT INTO jobs (id, top, part, parts, owner, origin, state, blocking, position, created, pictures, tags, "
-        "warnings, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "warnings, request, gathers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (job.id, top, part, parts, job.owner, job.origin, job.state, job.blocking, job.position, job.created,
-         request.pictures, _text(job.tags), _text(job.warnings), _text(request)))
+         request.pictures, _text(job.tags), _text(job.warnings), _text(request),
+         isinstance(request, Task) and request.gathers))
 
 
 def _sum_up(connection: sqlite3.Connection, top: str, child: Job | None, now: float = 0.0) -> None:
@@ -263,9 +285,17 @@ def _sum_up(connection: sqlite3.Connection, top: str, child: Job | None, now: fl
     connection.execute("UPDATE jobs SET state = ?, ended = ? WHERE id = ?", (state, ended, top))
     if child is not None:
         connection.execute("UPDATE jobs SET started = ? WHERE id = ? AND started = 0", (child.started, top))
+        if child.warnings:
+            _add_warnings(connection, top, child.warnings)
         if child.failure:
             connection.execute("UPDATE jobs SET failure = COALESCE(failure, ?) WHERE id = ?",
                                (_text(child.failure), top))
+
+
+def _add_warnings(connection: sqlite3.Connection, top: str, warnings: Iterable[str]) -> None:
+    (text,) = connection.execute("SELECT warnings FROM jobs WHERE id = ?", (top,)).fetchone()
+    all_known = tuple(dict.fromkeys((*json.loads(text), *warnings)))
+    connection.execute("UPDATE jobs SET warnings = ? WHERE id = ?", (_text(all_known), top))
 
 
 def summary(counts: Mapping[str, int]) -> str:

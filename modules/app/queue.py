@@ -45,6 +45,7 @@ from modules.app.running import Running
 from modules.core.errors import DarkroomError, EngineDied, InvalidRequest, NotFound
 from modules.core.job import ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.result import Failure, Progress, SavedImage
+from modules.core.task import Task, gathered
 
 logger = logging.getLogger(__name__)
 
@@ -366,7 +367,10 @@ class JobQueue:
                                 Progress(pictures=job.request.pictures))
         self._looking = self._watched(self._running)
         self._publish(STARTED, self._top_job(self._running))
-        self._engine.send(Run(job.id, job.request, job.images, self._looking))
+        request = job.request
+        if isinstance(request, Task) and request.gathers:
+            request = gathered(request, self.store.results(job.parent))
+        self._engine.send(Run(job.id, request, job.images, self._looking))
 
     def _save(self, job: Job) -> None:
         """Write a row; where the disk refuses, keep it in mind and try again with the next."""

@@ -43,6 +43,11 @@ class Storage:
     check: Callable[[], None] = lambda: None
 
 
+def already_made(run: Run) -> tuple[SavedImage, ...]:
+    """Return what an earlier, killed run of the same job has saved: pictures, of a task whatever it makes."""
+    return tuple(image for image in run.saved if image.kind == PICTURE or isinstance(run.request, Task))
+
+
 class Saver:
     """Saves the pictures of one job in a thread of its own, in order, and reports each once it is on disk.
 
@@ -54,7 +59,7 @@ class Saver:
         self._run = run
         self._storage = storage
         self._report = report
-        self._saved = [image for image in run.saved if image.kind == PICTURE]
+        self._saved = list(already_made(run))
         self._before = frozenset(image.index for image in self._saved)
         self._waiting: queue.Queue[FinishedPicture | None] = queue.Queue(WAITING_PICTURES)
         self._error: Exception | None = None
@@ -110,17 +115,19 @@ class Saver:
         text = infotext.format(picture.prompt, picture.negative_prompt, parameters)
         about = facts(request, picture, parameters)
         ending = f"-{picture.stage}" if picture.stage else ""
-        pattern = NAMED_AS_SOURCE if isinstance(request, Task) else ""
-        target = Target(about, request.kind, PICTURE, not self._wants_file(picture), ending, pattern)
+        pattern = NAMED_AS_SOURCE if isinstance(request, Task) and picture.kind == PICTURE else ""
+        target = Target(about, request.kind, picture.kind, not self._wants_file(picture), ending, pattern)
         path = self._storage.outputs.save(picture.image, text, target, request.settings)
-        return SavedImage(str(path), PICTURE, picture.image.width, picture.image.height, picture.seed, text,
+        return SavedImage(str(path), picture.kind, picture.image.width, picture.image.height, picture.seed, text,
                           picture.index)
 
     def _wants_file(self, picture: FinishedPicture) -> bool:
         """Return whether a picture belongs among the outputs; the others are only kept for a while."""
         request = self._run.request
-        wanted = picture.complete or request.settings.save_incomplete_images
-        return request.save_images and request.settings.samples_save and wanted
+        settings = request.settings
+        wanted = picture.complete or settings.save_incomplete_images
+        saved = settings.grid_save if picture.kind == GRID else settings.samples_save
+        return request.save_images and saved and wanted
 
     def grid(self) -> str:
         """Save a grid of the job's pictures if it is wanted; return why not, if that is worth a warning."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from modules.core import codec, difference, extras, inspection, merge
+from modules.app import plots
+from modules.core import codec, difference, extras, inspection, merge, plot
 from modules.core.errors import InvalidRequest
 from modules.core.result import Outcome, Watch
 from modules.core.task import Task
@@ -61,9 +62,13 @@ def _compare(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Ou
     return perform(codec.decode(difference.Comparison, task.values), tools.library, watch)
 
 
-# Each imports its room, and torch with it, when it is called: the page's process reads this file, too.
+def _plot(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+    return plots.perform(codec.decode(plot.Plot, task.values), watch, done)
+
+
+# A room is imported, and torch with it, when its task is called: the page's process reads this file, too.
 TASKS: Mapping[str, Perform] = MappingProxyType({
-    extras.KIND: _extras, merge.KIND: _merge, inspection.KIND: _inspect, difference.KIND: _compare})
+    extras.KIND: _extras, merge.KIND: _merge, inspection.KIND: _inspect, difference.KIND: _compare, plot.KIND: _plot})
 
 
 def find_task(name: str, tasks: Mapping[str, Perform] = TASKS) -> Perform:

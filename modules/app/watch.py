@@ -9,7 +9,7 @@ from typing import Any
 
 from modules.app.messages import Advanced, Interrupt, Look, Previewed, Report, Run, Skip, StopAfter
 from modules.app.progress import Meter
-from modules.app.saving import Saver
+from modules.app.saving import Saver, already_made
 from modules.core.errors import Interrupted, Skipped
 from modules.core.result import FinishedPicture
 from modules.imaging.thumbnails import encode_jpeg
@@ -32,8 +32,7 @@ class JobWatch:
         self._saver = saver
         self._report = report
         self._clock = clock
-        self._meter = Meter(run.request.pictures,
-                            len({image.index for image in run.saved if image.kind == "picture"}))
+        self._meter = Meter(run.request.pictures, len({image.index for image in already_made(run)}))
         self._lock = threading.Lock()
         self._watching = run.watching
         self._interrupt = threading.Event()

@@ -34,7 +34,7 @@ from modules.app.messages import (
     pack,
     unpack,
 )
-from modules.app.saving import Saver, Storage
+from modules.app.saving import Saver, Storage, already_made
 from modules.app.watch import JobWatch
 from modules.app.workbench import Workbench, WorkerConfig, open_workbench
 from modules.core.errors import DarkroomError, Interrupted
@@ -174,7 +174,7 @@ class Worker:
 
 def run_job(run: Run, bench: Workbench, saver: Saver, watch: JobWatch) -> Finished:
     """Do one job and save its pictures; raises what it fails with, after saving what was finished."""
-    done = frozenset(image.index for image in run.saved if image.kind == "picture")
+    done = frozenset(image.index for image in already_made(run))
     with saver:
         outcome = _performed(run, bench, saver, watch, done)
     saver.check()

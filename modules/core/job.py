@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modules.core.grid import Grid
+from modules.core.plot import shown
 from modules.core.request import Request
 from modules.core.result import Failure, Progress, SavedImage
 from modules.core.task import Task
@@ -42,3 +44,9 @@ class Job:
     parent: str = ""
     tags: tuple[str, ...] = field(default=())
     result: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shown_images(job: Job) -> tuple[int, ...]:
+    """Return the numbers of the job's images to show, in order; see ``shown``."""
+    grid = job.request.grid if isinstance(job.request, Request) else Grid()
+    return shown(job.images, grid, job.request.settings.return_grid)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from modules.core.errors import InvalidRequest
+from modules.core.grid import Grid, check_grid
 from modules.core.settings import Settings
 
 MAX_SEED = 2**64 - 1
@@ -57,6 +58,8 @@ class Request:
     own spectrum (``noise``) or the colours of its edge (``edge``). ``depth_map`` (an id) is light where the picture is
     near, for models that are told so. ``latent_mask`` (an id) is white where to repaint while sampling, as it is and
     without a blur; ``mask`` then only says where the result is shown.
+
+    ``grid`` makes many requests of this one, whose pictures become the cells of an X/Y/Z plot.
     """
 
     kind: str = "txt2img"
@@ -117,6 +120,7 @@ class Request:
     outpaint_color_variation: float = 0.05
     model: str = ""
     vae: str = ""
+    grid: Grid = field(default_factory=Grid)
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
@@ -148,6 +152,7 @@ def check(request: Request) -> Request:
     check_range("refiner_switch_at", request.refiner_switch_at, 0.0, 1.0)
     _check_hires(request)
     _check_image(request)
+    check_grid(request.grid)
     check_range("seed", request.seed, -1, MAX_SEED)
     check_range("subseed", request.subseed, -1, MAX_SEED)
     check_range("seed_resize_from_w", request.seed_resize_from_w, -1, MAX_SIDE)

@@ -19,7 +19,8 @@ class FinishedPicture:
     ``image`` is a PIL image. ``parameters`` are the infotext's entries in order; hashes of model and VAE, and of the
     checkpoints whose paths ``others`` has by entry, are put in when the file is written, so that sampling never waits
     for them. ``stage`` is empty for a result, and for what is kept of the way there the end of its file's name.
-    ``basename`` is the name, without its suffix, of the file that a task's picture was made from.
+    ``basename`` is the name, without its suffix, of the file that a task's picture was made from. ``kind`` is as in
+    ``SavedImage``.
     """
 
     index: int
@@ -34,6 +35,7 @@ class FinishedPicture:
     others: Mapping[str, str] = field(default_factory=dict)
     stage: str = ""
     basename: str = ""
+    kind: str = "picture"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class SavedImage:
     seed: int
     infotext: str
     index: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a job has come to: its state, as ``Job.state``, and its pictures."""
+
+    state: str
+    images: tuple[SavedImage, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from modules.core import codec
 from modules.core.errors import InvalidRequest
 from modules.core.request import MAX_PICTURES, Request
+from modules.core.result import Part
 from modules.core.settings import Settings
 
 
@@ -17,7 +19,9 @@ class Task:
 
     ``task`` names the kind; ``values`` are the fields of the kind's own frozen dataclass as plain JSON values.
     ``title`` and ``summary`` are what the queue's list shows. ``pictures`` is how many pictures or steps of equal
-    length progress is counted in.
+    length progress is counted in. ``gathers`` says that it is the last part of a job and needs what the others have
+    made: ``values`` has them under ``parts`` when it runs. ``tab`` is the tab to whose pictures its own belong, empty
+    for its own.
     """
 
     task: str
@@ -27,11 +31,13 @@ class Task:
     pictures: int = 1
     settings: Settings = field(default_factory=Settings)
     save_images: bool = True
+    gathers: bool = False
+    tab: str = ""
 
     @property
     def kind(self) -> str:
         """The kind of job, as ``Request.kind`` is."""
-        return self.task
+        return self.tab or self.task
 
 
 def check_task(task: Task) -> Task:
@@ -39,6 +45,11 @@ def check_task(task: Task) -> Task:
     if not 1 <= task.pictures <= MAX_PICTURES:
         raise InvalidRequest(f"pictures must be from 1 to {MAX_PICTURES}, not {task.pictures}.")
     return task
+
+
+def gathered(task: Task, parts: Sequence[Part]) -> Task:
+    """Return ``task`` with what the earlier ``parts`` of its job have come to."""
+    return replace(task, values={**task.values, "parts": codec.encode(tuple(parts))})
 
 
 def generation_of(asked: Request | Task) -> Request:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modules.core.axes import Axis
 from modules.core.errors import InvalidRequest
 from modules.core.extras import Extras
 from modules.core.request import Request
+from modules.host.axes import plugin_axes
 from modules.host.discover import Found
 from modules.plugin import Asked, PageTab, Plugin, Route, Upscaler, Variant
 from modules.plugin.hooks import Active, named
@@ -94,6 +96,16 @@ class Host:
                 found.extend(named_sampler(plugin, one) for one in plugin.samplers())
             except Exception:
                 logger.exception("The extension %r failed in samplers.", plugin.id)
+        return tuple(found)
+
+    def axes(self) -> tuple[Axis, ...]:
+        """Return the axes of the X/Y/Z plot that plugins add; their failures name the plugin."""
+        found: list[Axis] = []
+        for plugin in self.plugins():
+            try:
+                found.extend(plugin_axes(plugin))
+            except Exception:
+                logger.exception("The extension %r failed in axes.", plugin.id)
         return tuple(found)
 
     def plugins(self) -> tuple[Plugin, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from modules import __version__
 from modules.core.errors import InvalidRequest
+from modules.core.grid import Grid
 from modules.core.request import Request, check
 from modules.core.settings import Settings, check_value, with_values
 from modules.launcher.access import check_exposure, read_accounts
@@ -67,10 +68,18 @@ _IMAGE = {
     "outpaint_up": "--outpaint-up", "outpaint_down": "--outpaint-down", "outpaint_fill": "--outpaint-fill",
     "outpaint_noise_q": "--outpaint-fall-off", "outpaint_color_variation": "--outpaint-color-variation",
 }
+_GRID = {
+    "x_type": "--x-type", "x_values": "--x-values", "y_type": "--y-type", "y_values": "--y-values",
+    "z_type": "--z-type", "z_values": "--z-values", "draw_legend": "--no-legend",
+    "include_lone_images": "--include-sub-images", "include_sub_grids": "--include-sub-grids",
+    "no_fixed_seeds": "--keep-random-seeds", "vary_seeds_x": "--vary-seeds-x", "vary_seeds_y": "--vary-seeds-y",
+    "vary_seeds_z": "--vary-seeds-z", "margin_size": "--grid-margin",
+}
 # What the command line begins with where A1111's tab does not begin as a request.
 _IMAGE_DEFAULTS = {"denoising_strength": 0.75}
 _STORED = "0" * 32
 _WHERE_EMPTY = {"model": "what the settings say", "vae": "what the settings say", "refiner": "none"}
+_AXIS, _VALUES = "what varies, such as CFG Scale or Sampler", "its values, such as 5, 7, 9 or 1-10 [5]"
 _HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures that repeat without a seam",
          "enable_hr": "make each picture again, larger",
          "resize_mode": "0 resize, 1 crop and resize, 2 resize and fill, 3 resize the latent; default 0",
@@ -79,6 +88,13 @@ _HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures
          "inpaint_full_res": "repaint only the part around the mask, at the full size",
          "inpaint_mode": "masked, or differential: shades of the mask say how much changes; default masked",
          "outpaint_fill": "noise or edge; default noise",
+         "x_type": _AXIS, "y_type": _AXIS, "z_type": _AXIS, "x_values": _VALUES, "y_values": _VALUES,
+         "z_values": _VALUES, "draw_legend": "without the values beside the grid",
+         "include_lone_images": "the pictures of the cells, too",
+         "include_sub_grids": "the grid of each value of Z, too",
+         "no_fixed_seeds": "a random seed for each cell, where the seed is -1",
+         "vary_seeds_x": "count seeds up along X", "vary_seeds_y": "count seeds up along Y",
+         "vary_seeds_z": "count seeds up along Z", "margin_size": "pixels between cells; default 0",
          "hr_resize_x": "pixels; default: by --hires-scale", "hr_resize_y": "pixels; default: by --hires-scale"}
 
 
@@ -205,6 +221,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     if command in MAKING:
         _add_txt2img(parser.add_argument_group("picture"))
+        _add_fields(parser.add_argument_group("X/Y/Z plot"), _GRID, Grid())
     if command == TXT2IMG:
         _add_fields(parser.add_argument_group("hires fix"), _HIRES)
     if command == IMG2IMG:
@@ -244,16 +261,17 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
     group.set_defaults(**_IMAGE_DEFAULTS)
 
 
-def _add_fields(group: argparse._ArgumentGroup, flags: Mapping[str, str]) -> None:
-    """Add an argument for each field of a request: a switch, one that may be repeated, or one of its default's type."""
+def _add_fields(group: argparse._ArgumentGroup, flags: Mapping[str, str], defaults: Request | Grid = _DEFAULTS) -> None:
+    """Add an argument for each field: a switch, one that may be repeated, or one of its default's type."""
     for name, flag in flags.items():
-        default = getattr(_DEFAULTS, name)
+        default = getattr(defaults, name)
         if isinstance(default, bool):
-            group.add_argument(flag, action="store_true", dest=name, help=_HELP[name])
+            group.add_argument(flag, action=f"store_{str(not default).lower()}", dest=name, help=_HELP[name])
         elif isinstance(default, tuple):
             group.add_argument(flag, action="append", default=[], dest=name, metavar="NAME", help=_HELP[name])
         else:
-            metavar = {int: "N", float: "X", str: "TEXT" if name.endswith("prompt") else "NAME"}[type(default)]
+            word = "TEXT" if name.endswith(("prompt", "_values")) else "NAME"
+            metavar = {int: "N", float: "X", str: word}[type(default)]
             group.add_argument(flag, type=type(default), default=default, dest=name, metavar=metavar,
                                help=_HELP.get(name) or f"default {_meaning(name, default)}")
 
@@ -269,6 +287,7 @@ def _arguments(command: str, values: argparse.Namespace) -> Txt2ImgArguments:
     more = _HIRES if command == TXT2IMG else _IMAGE
     names = ("prompt", "negative_prompt", *_FIRST_PASS, *more)
     fields = {name: getattr(values, name) for name in names} | {"styles": tuple(values.styles), "kind": command}
+    fields["grid"] = Grid(**{name: getattr(values, name) for name in _GRID})
     settings = tuple(parse_setting(text) for text in values.settings)
     if command == TXT2IMG:
         arguments = Txt2ImgArguments(fields, values.out, settings)

@@ -2,9 +2,9 @@
 
 An extension is a folder with ``plugin.py`` that defines one subclass of ``Plugin``. Its methods are listed below in
 the order in which they happen; each returns its argument changed, or None for "unchanged". They run in the engine's
-process, except ``expand``, ``words``, ``routes``, ``tabs``, ``samplers``, the names of ``upscalers`` and what is
-declared as data, which the page's process reads: keep imports of torch and other large libraries inside the methods
-that need them. An exception fails the job and names the plugin.
+process, except ``expand``, ``words``, ``routes``, ``tabs``, ``axes``, ``samplers``, the names of ``upscalers`` and
+what is declared as data, which the page's process reads: keep imports of torch and other large libraries inside the
+methods that need them. An exception fails the job and names the plugin.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from modules.core.axes import Axis
 from modules.core.errors import DarkroomError, InvalidModel, InvalidRequest, NotFound
 from modules.core.guidance import Guidance, Mimicry, Perturbation, Projection, Thresholding, ZeroStar
 from modules.core.plan import Bridge, ModelRef, Pass, Picture, Plan, Segment, SoftBlend, Start
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     Denoise = Callable[[torch.Tensor, float], Denoised]
 
 __all__ = [
-    "Asked", "AttentionHook", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
+    "Asked", "AttentionHook", "Axis", "Bridge", "Context", "DarkroomError", "Denoised", "Embedding", "FinishedPicture",
     "Guidance", "InvalidModel", "InvalidRequest", "Mimicry", "ModelInput", "ModelRef", "NoParams", "NotFound",
     "OncePerRequest", "PageTab", "ParamInfo", "Pass", "Perturbation", "Picture", "Place", "Plan", "Plugin",
     "Projection", "Request", "Route", "Sampler", "Segment", "Settings", "SoftBlend", "Stamp", "Start", "StepState",
@@ -131,6 +132,10 @@ class Plugin:
 
     def samplers(self) -> Sequence[Sampler]:
         """Return samplers that are offered beside the program's; their functions run in the engine's process."""
+        return ()
+
+    def axes(self) -> Sequence[Axis]:
+        """Return axes of the X/Y/Z plot beside those of the parameters, each of which is one already."""
         return ()
 
     def expand(self, request: Request, params: Any) -> Sequence[Request] | None:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from modules.core.job import RUNNING, Job
+from modules.core.job import RUNNING, Job, shown_images
 from modules.core.request import hires_size
 from modules.core.result import SavedImage
 from modules.core.task import Task
@@ -35,6 +35,7 @@ def job_view(job: Job, addresses: Addresses = PAGE) -> dict[str, Any]:
         "id": job.id, "state": job.state, "parent": job.parent, "origin": job.origin,
         "created": job.created, "started": job.started, "ended": job.ended,
         "images": [image_view(addresses.picture(job.id, index), image) for index, image in enumerate(job.images)],
+        "shown": list(shown_images(job)),
         "failure": dataclasses.asdict(job.failure) if job.failure else None,
         "warnings": list(job.warnings),
         "result": dict(job.result),

@@ -12,9 +12,12 @@ from typing import Any
 
 from PIL import Image
 
+from modules.app.plots import perform
 from modules.app.workbench import WorkerConfig
+from modules.core import codec
 from modules.core.errors import InvalidModel, Skipped
 from modules.core.plan import ModelRef
+from modules.core.plot import KIND, Plot
 from modules.core.request import Request
 from modules.core.result import FinishedPicture, Outcome, Watch
 from modules.core.task import Task
@@ -56,7 +59,9 @@ class StubBench:
         return Outcome(not watch.stopping(), ("a warning",) if "warn" in request.prompt else ())
 
     def perform(self, task: Task, watch: Watch, done: frozenset[int]) -> Outcome:
-        """Make a picture for each of the task's ``colours`` and say how many there are."""
+        """Make a picture for each of the task's ``colours`` and say how many there are; draw a plot as it is."""
+        if task.task == KIND:
+            return perform(codec.decode(Plot, task.values), watch, done)
         for index, colour in enumerate(task.values["colours"]):
             if index in done:
                 continue

@@ -3,9 +3,12 @@ import dataclasses
 import pytest
 from PIL import Image
 
-from modules.app.admission import Desk, admit, admit_extras, check_id, listed_choice, well_formed
+from modules.app.admission import Desk, admit, admit_all, admit_extras, check_id, listed_choice, well_formed
+from modules.core import codec
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.extras import Extras, Source
+from modules.core.grid import Grid
+from modules.core.plot import Plot
 from modules.core.request import MAX_PICTURES, Request
 from modules.core.settings import Settings
 from modules.host.discover import Found
@@ -161,3 +164,67 @@ def test_pictures_to_enlarge_that_would_be_too_large_are_left_out(tmp_path):
         admit_extras(Extras((large,)), desk)
     with pytest.raises(InvalidRequest, match="None of the pictures"):
         admit_extras(Extras((large, large)), desk)
+
+
+GRID = Grid("Steps", "3, 4", "Sampler", "euler a, dpm++ 2m karras")
+
+
+def test_a_grid_becomes_its_cells_and_the_task_that_draws_them(desk):
+    admitted = admit(Request(prompt="a cat", grid=GRID), desk)
+    *cells, task = admitted.parts
+    assert [(one.steps, one.sampler, one.schedule) for one in cells] == [
+        (3, "Euler a", "Automatic"), (4, "Euler a", "Automatic"), (3, "DPM++ 2M", "Karras"), (4, "DPM++ 2M", "Karras")]
+    assert len({(one.seed, one.subseed) for one in cells}) == 1 and 0 <= cells[0].seed < 2**32
+    assert not any(one.grid.wanted or one.save_grid for one in cells)
+    assert admitted.request.grid == GRID and admitted.request.seed == cells[0].seed
+    drawn = codec.decode(Plot, task.values)
+    assert (task.task, task.gathers, task.kind, task.pictures) == ("plot", True, "txt2img", 1)
+    assert drawn.x_labels == ("Steps: 3", "Steps: 4") and drawn.cells == ((0,), (1,), (2,), (3,))
+
+
+def test_a_grid_may_keep_its_seeds_random(desk):
+    admitted = admit(Request(grid=dataclasses.replace(GRID, no_fixed_seeds=True)), desk)
+    assert len({one.seed for one in admitted.parts[:-1]}) == 4
+
+
+def test_a_cell_that_a_plugin_expands_has_several_parts(desk):
+    plugins = {"copies": {"copies": 2}}
+    drawn = codec.decode(Plot, admit(Request(grid=Grid("CFG Scale", "5, 7"), plugins=plugins), desk).parts[-1].values)
+    assert drawn.cells == ((0, 1), (2, 3))
+    varied = admit(Request(grid=Grid("[copies] Copies", "0, 3", include_sub_grids=True)), desk)
+    assert codec.decode(Plot, varied.parts[-1].values).cells == ((0,), (1, 2, 3)) and len(varied.parts) == 5
+    assert varied.parts[-1].pictures == 1
+
+
+@pytest.mark.parametrize(("grid", "words"), [
+    (Grid("Stepps", "1"), "Did you mean Steps"), (Grid("Steps", "0"), "steps must be from 1"),
+    (Grid("Sampler", "Eulr"), "Euler"), (Grid("Checkpoint name", "c.safetensors"), "c.safetensors"),
+    (Grid("VAE", "w"), "w"), (Grid("Image CFG Scale", "1"), "no axis"), (Grid("Steps", ""), "no values"),
+    (Grid("Seed", "1-101", "Steps", "1-100"), "10,100 cells"), (Grid("Width", "65"), "multiple of 8"),
+    (Grid("[copies] Copies", "-1"), "copies.copies: -1"), (Grid("Clip skip", "13"), "Clip skip"),
+    (Grid("Steps", "1-100", "CFG Scale", "1-51", margin_size=900), "margin_size"),
+])
+def test_a_bad_grid_is_refused_with_what_would_do(desk, grid, words):
+    with pytest.raises((InvalidRequest, NotFound)) as error:
+        admit(Request(prompt="a cat", grid=grid, batch_count=2), desk)
+    assert words in str(error.value)
+
+
+def test_a_grid_of_too_many_pictures_and_a_batch_with_a_grid_are_refused(desk):
+    with pytest.raises(InvalidRequest, match="10,000 pictures"):
+        admit(Request(batch_count=101, grid=Grid("Steps", "1-100")), desk)
+    with pytest.raises(InvalidRequest, match="batch of pictures"):
+        admit_all([Request(grid=GRID)], desk)
+
+
+def test_folders_are_walked_once_for_each_name(desk, monkeypatch):
+    walks = []
+    checkpoints = Library.checkpoints
+
+    def counted(library):
+        walks.append(1)
+        return checkpoints(library)
+
+    monkeypatch.setattr(Library, "checkpoints", counted)
+    admit(Request(grid=Grid("Checkpoint name", "a, b", "Steps", "1-50")), desk)
+    assert len(walks) <= 8

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -6,6 +7,7 @@ import pytest
 from modules.app import command_line
 from modules.app.command_line import Bar, bar_line, deliver, for_destination, free_name, numbered, txt2img
 from modules.core.errors import InvalidRequest
+from modules.core.grid import Grid
 from modules.core.request import Request
 from modules.core.result import Progress, SavedImage
 from modules.launcher.commands import Txt2ImgArguments
@@ -50,6 +52,18 @@ def test_out_names_a_folder(flags, tmp_path, capsys):
     assert txt2img(arguments(out=str(tmp_path / "pictures")), flags, engine=STUB) == 0
     assert txt2img(arguments(out=str(tmp_path / "pictures")), flags, engine=STUB) == 0
     assert len(set(capsys.readouterr().out.split())) == 2 == len(list((tmp_path / "pictures").iterdir()))
+
+
+def test_a_plot_is_what_is_delivered_and_a_failing_cell_leaves_the_others(flags, tmp_path, capsys):
+    out = tmp_path / "plot.png"
+    grid = Grid("Prompt S/R", "cat, boom, dog", "Steps", "1, 2")
+    assert txt2img(arguments(out=str(out), grid=grid), flags, engine=STUB) == 0
+    told = capsys.readouterr()
+    assert told.out.split() == [str(out)] and "Script: X/Y/Z plot" in read_image_info(out).infotext
+    assert "2 of 6 cells are missing: failed." in told.err and "boom" in told.err
+    assert txt2img(arguments(out=str(tmp_path / "all"), grid=dataclasses.replace(
+        grid, include_lone_images=True)), flags, engine=STUB) == 0
+    assert len(list((tmp_path / "all").iterdir())) == 5
 
 
 @pytest.mark.parametrize(("values", "status", "words"), [

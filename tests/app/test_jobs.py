@@ -10,7 +10,7 @@ from modules.app.database import Database
 from modules.app.jobs import STOPPED, JobStore, summary
 from modules.core.job import CANCELLED, ENDED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Job
 from modules.core.request import Request
-from modules.core.result import Failure, SavedImage
+from modules.core.result import Failure, Part, SavedImage
 from modules.core.settings import Settings
 from modules.core.task import Task
 
@@ -155,6 +155,45 @@ def test_cancelling_takes_the_waiting_children_out(store):
     assert store.get("p").state == RUNNING and store.next_queued() is None
     run(store, first, image(1), state=INTERRUPTED)
     assert store.get("p").state == INTERRUPTED
+
+
+def plot(store):
+    """A job of two parts and a third that gathers what they have made."""
+    last = Task("plot", {}, gathers=True)
+    children = (*(job(f"p.{n}", request=Request(seed=n)) for n in (1, 2)), job("p.3", request=last))
+    store.add(job("p"), children)
+    return store.children("p")
+
+
+def test_what_parts_have_come_to_is_told_in_order(store):
+    first, second, _ = plot(store)
+    run(store, second, image(2), image(3), state=FINISHED)
+    run(store, first, state=FAILED)
+    assert store.results("p") == (Part(FAILED), Part(FINISHED, (image(2), image(3))))
+
+
+def test_what_is_made_is_still_gathered_where_a_job_is_stopped_in_the_middle(store):
+    first, second, last = plot(store)
+    run(store, first, image(1), state=FINISHED)
+    run(store, second)
+    assert not store.cancel_queued("p", 7.0)
+    run(store, second, state=INTERRUPTED)
+    assert store.next_queued() == last
+    # Nothing runs any more, so this means the last part, too.
+    assert store.cancel_queued("p", 8.0) and store.get("p").state == INTERRUPTED
+
+
+def test_nothing_is_gathered_where_nothing_was_made(store):
+    first, *_ = plot(store)
+    run(store, first)
+    assert store.cancel_queued("p", 7.0) and store.next_queued() is None
+
+
+def test_warnings_of_parts_are_the_jobs(store):
+    first, second, _ = plot(store)
+    for one, warnings in ((first, ("a", "b")), (second, ("b", "c"))):
+        run(store, dataclasses.replace(one, warnings=warnings), state=FINISHED)
+    assert store.get("p").warnings == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(("counts", "state"), [

@@ -2,6 +2,7 @@ import pytest
 
 from modules import __version__
 from modules.core.errors import Forbidden, InvalidRequest
+from modules.core.grid import Grid
 from modules.core.request import Request
 from modules.core.settings import Settings
 from modules.launcher.commands import SERVE, TEST, TXT2IMG, parse, parse_setting, split
@@ -101,13 +102,23 @@ def test_txt2img_reads_hires_fix_refiner_tiling_and_styles():
 
 
 def test_every_field_that_a_person_may_set_has_an_argument():
-    apart = {"kind", "plugins", "parameters", "settings", "save_images", "save_grid", "subseed", "subseed_strength",
-             "seed_resize_from_w", "seed_resize_from_h"}
+    apart = {"kind", "grid", "plugins", "parameters", "settings", "save_images", "save_grid", "subseed",
+             "subseed_strength", "seed_resize_from_w", "seed_resize_from_h"}
     text = parse(["txt2img", "--prompt", "a"], {}).txt2img.fields
     image = parse(["img2img", "--prompt", "a", "--image", "a.png"], {}).txt2img.fields
     paths = {"init_images", "mask", "mask_round", "depth_map", "latent_mask", "firstpass_image"}
-    assert set(text) | set(image) == set(Request.__dataclass_fields__) - (apart - {"kind"}) - paths
+    assert set(text) | set(image) == set(Request.__dataclass_fields__) - (apart - {"kind", "grid"}) - paths
+    assert text["grid"] == image["grid"] == Grid()
     assert "mask_blur_x" not in text and "hr_scale" not in image
+
+
+def test_a_plot_has_an_argument_for_every_field():
+    words = ["--x-type", "Steps", "--x-values", "1-3", "--y-type", "Sampler", "--y-values", "Euler, LMS", "--z-type",
+             "Seed", "--z-values", "-1", "--no-legend", "--include-sub-images", "--include-sub-grids",
+             "--keep-random-seeds", "--vary-seeds-x", "--vary-seeds-y", "--vary-seeds-z", "--grid-margin", "4"]
+    grid = parse(["txt2img", "--prompt", "a", *words], {}).txt2img.fields["grid"]
+    assert grid == Grid("Steps", "1-3", "Sampler", "Euler, LMS", "Seed", "-1", False, True, True, True, True, True,
+                        True, 4)
 
 
 def test_pictures_are_begun_from_with_what_is_written():

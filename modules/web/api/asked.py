@@ -11,6 +11,7 @@ from modules.core.errors import InvalidRequest, NotFound
 from modules.core.request import Request
 from modules.library.infotext import parse
 from modules.library.paste import to_request_fields
+from modules.web.api import plots
 from modules.web.api.begun import SCRIPTS, begun, stored
 from modules.web.api.overrides import overridden, override_warnings, usable_overrides
 from modules.web.api.sdapi_models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
@@ -72,6 +73,8 @@ def asked(body: GenerationRequest, app: Any) -> Asked:
             (values["firstpass_image"],) = stored((body.firstpass_image,), app)
     elif isinstance(body, Img2ImgRequest):
         values |= begun(body, app, values, pasted.fields)
+    if _script(body) == plots.NAME:
+        values["grid"] = plots.grid_of(body.script_args or (), values.get("kind", "txt2img"), app)
     request = Request(
         **values, **sampling(body, pasted.fields), styles=tuple(body.styles or ()),
         plugins=merged(pasted.plugins, script_values(body, app.host)), settings=settings,
@@ -86,10 +89,14 @@ def refuse_unavailable(body: GenerationRequest) -> None:
         value = getattr(body, name, None)
         if value and value != "None":
             raise InvalidRequest(f"{name}: {what} is not available in this version.", "Leave the field out.")
-    script = (body.script_name or "").strip()
     known = SCRIPTS if isinstance(body, Img2ImgRequest) else {}
-    if script and script.lower() not in ("none", *known):
-        raise InvalidRequest(f"script_name: There is no script {script[:100]!r}.", "GET /sdapi/v1/scripts lists them.")
+    if _script(body) not in ("", "none", plots.NAME, *known):
+        raise InvalidRequest(f"script_name: There is no script {str(body.script_name)[:100]!r}.",
+                             "GET /sdapi/v1/scripts lists them.")
+
+
+def _script(body: GenerationRequest) -> str:
+    return (body.script_name or "").strip().lower()
 
 
 def fields(body: GenerationRequest, pasted: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from modules.core.errors import ERRORS, DarkroomError, Interrupted, InvalidRequest
-from modules.core.job import CANCELLED, FAILED, FINISHED, Job
-from modules.core.result import Failure, SavedImage
+from modules.core.job import CANCELLED, FAILED, FINISHED, Job, shown_images
+from modules.core.result import Failure
 from modules.core.task import generation_of
 from modules.library.infotext import Infotext, parse
 from modules.web.api.pictures import encoded
@@ -30,9 +30,11 @@ def answer(job: Job, parameters: str, body: GenerationRequest) -> bytes:
     A grid comes first where settings say ``return_grid``. Raises what the job failed with, and ``Interrupted`` where
     it was stopped before there was a picture.
     """
-    if job.state == FAILED:
+    shown = [job.images[number] for number in shown_images(job)]
+    # A plot with a cell that failed has been drawn all the same.
+    drawn = generation_of(job.request).grid.wanted and any(image.kind == "grid" for image in shown)
+    if job.state == FAILED and not drawn:
         raise failed(job.failure or Failure("DarkroomError", "The job failed."))
-    shown = shown_images(job)
     if job.state != FINISHED and not shown:
         text = "cancelled" if job.state == CANCELLED else "interrupted"
         raise Interrupted(f"The job was {text} before a picture was finished.")
@@ -62,15 +64,9 @@ def failed(failure: Failure) -> DarkroomError:
     return error
 
 
-def shown_images(job: Job) -> list[SavedImage]:
-    """Return the pictures of the answer in order."""
-    grids = [image for image in job.images if image.kind == "grid" and job.request.settings.return_grid]
-    return [*grids, *(image for image in job.images if image.kind != "grid")]
-
-
 def info_of(job: Job) -> dict[str, Any]:
     """Return what A1111 puts into ``info``; what was really used, such as seeds, comes from the infotexts."""
-    request, shown = generation_of(job.request), shown_images(job)
+    request, shown = generation_of(job.request), [job.images[number] for number in shown_images(job)]
     pictures = [image for image in shown if image.kind != "grid"]
     texts = [parse(image.infotext) for image in pictures] or [Infotext(request.prompt, request.negative_prompt)]
     first = texts[0].parameters

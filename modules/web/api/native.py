@@ -105,6 +105,8 @@ def generation(app: Any, body: Any) -> Generation:
     """
     values = {name: value for name, value in body if name in body.model_fields_set}
     settings = overridden(app, values.pop("settings", None) or {})
+    if "grid" in values:
+        values["grid"] = values["grid"].model_dump()
     return codec.decode(Generation, {**values, "settings": codec.encode(settings)})
 
 
@@ -251,6 +253,12 @@ def _lists(app: Any) -> APIRouter:
         """List the upscalers; those of latents are hires fix's alone."""
         return [models.Upscaler(name=name, space="latent" if name in LATENT_UPSCALERS else "pixels")
                 for name in (*LATENT_UPSCALERS, *app.upscalers())]
+
+    @routes.get("/axes")
+    def axes(kind: Literal["txt2img", "img2img"] = "txt2img") -> list[models.Axis]:
+        """List the axes that ``grid`` can have, with the values that there are for them."""
+        return [models.Axis(label=one.label, kind=one.kind, cost=one.cost, choices=list(app.choices(one)))
+                for one in app.axes(kind)]
 
     @routes.get("/extensions")
     def extensions() -> list[models.Extension]:

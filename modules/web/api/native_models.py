@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from modules.core import request as core
 from modules.core import settings as core_settings
+from modules.core.grid import Grid
 
 
 class Out(BaseModel):
@@ -59,7 +60,7 @@ class Progress(Out):
 
 class Job(Out):
     """A job. Times are seconds since the epoch, 0 for what has not happened yet; ``result`` is what it says beside
-    pictures."""
+    pictures. ``shown`` are the places in ``images`` of what is meant to be seen, in order."""
 
     id: str
     state: str
@@ -69,6 +70,7 @@ class Job(Out):
     started: float
     ended: float
     images: list[Image]
+    shown: list[int]
     failure: Failure | None
     warnings: list[str]
     progress: Progress | None
@@ -168,6 +170,15 @@ class Style(Out):
     negative_prompt: str
 
 
+class Axis(Out):
+    """An axis of the X/Y/Z plot: how its values are read, and those that there are, where not any may be given."""
+
+    label: str
+    kind: str
+    cost: float
+    choices: list[str]
+
+
 class Extension(Out):
     """An extension; a ``pending`` one changes with the next start."""
 
@@ -205,7 +216,9 @@ def _generation() -> Any:
     described: dict[str, Any] = {}
     for item in dataclasses.fields(core.Request):
         kind, default = _kind(item.name, hints[item.name]), item.default
-        if default is dataclasses.MISSING:
+        if kind is Grid:
+            described[item.name] = (GridFields, Field(default_factory=GridFields))
+        elif default is dataclasses.MISSING:
             described[item.name] = (kind, Field(default_factory=dict))
         else:
             described[item.name] = (kind, list(default) if isinstance(default, tuple) else default)
@@ -213,6 +226,11 @@ def _generation() -> Any:
     described["settings"] = (dict[str, Any], settings)
     return create_model(
         "GenerationFields", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **described)
+
+
+def _grid() -> Any:
+    described: dict[str, Any] = {item.name: (type(item.default), item.default) for item in dataclasses.fields(Grid)}
+    return create_model("GridFields", __config__=ConfigDict(extra="forbid"), **described)
 
 
 def _kind(name: str, hint: Any) -> Any:
@@ -231,6 +249,7 @@ def _settings() -> Any:
     return create_model("SettingFields", __base__=Out, **described)
 
 
+GridFields: Any = _grid()
 GenerationFields: Any = _generation()
 SettingFields: Any = _settings()
 

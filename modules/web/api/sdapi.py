@@ -23,7 +23,7 @@ from modules.plugin.params import ParamInfo, param_infos
 from modules.sampling.samplers import Sampler
 from modules.sampling.schedules import SCHEDULES
 from modules.web.answers import owner_of
-from modules.web.api import extras, made
+from modules.web.api import extras, made, plots
 from modules.web.api import sdapi_models as models
 from modules.web.api.asked import Asked, asked
 from modules.web.api.begun import SCRIPTS
@@ -316,18 +316,22 @@ def _scripts(app: Any) -> APIRouter:
 
     @routes.get("/scripts")
     def scripts() -> models.ScriptsAnswer:
-        """List the extensions that take parameters, in lower case; ``alwayson_scripts`` takes these names."""
+        """List scripts, in lower case: extensions that take parameters, which ``alwayson_scripts`` takes, then those
+        that ``script_name`` takes.
+        """
         names = {tab: [one.name.lower() for one in plugins() if param_infos(one.Params) and tab in one.panels]
                  for tab in ("txt2img", "img2img")}
-        return models.ScriptsAnswer(txt2img=names["txt2img"], img2img=[*names["img2img"], *SCRIPTS])
+        return models.ScriptsAnswer(txt2img=[*names["txt2img"], plots.NAME],
+                                    img2img=[*names["img2img"], *SCRIPTS, plots.NAME])
 
     @routes.get("/script-info")
     def script_info() -> list[models.ScriptInfo]:
-        """List the parameters of extensions, in order."""
-        return [models.ScriptInfo(name=one.name.lower(), is_alwayson=True, is_img2img=is_img2img,
+        """List the parameters of extensions and of the X/Y/Z plot, in order."""
+        found = [models.ScriptInfo(name=one.name.lower(), is_alwayson=True, is_img2img=is_img2img,
                                   args=script_arguments(one.Params))
                 for is_img2img in (False, True) for one in plugins()
                 if param_infos(one.Params) and ("img2img" if is_img2img else "txt2img") in one.panels]
+        return [*found, *(plot_info(app, is_img2img) for is_img2img in (False, True))]
 
     @routes.get("/extensions")
     def extensions() -> list[models.ExtensionItem]:
@@ -336,6 +340,14 @@ def _scripts(app: Any) -> APIRouter:
                                      commit_date="", enabled=one["enabled"]) for one in extension_views(app)]
 
     return routes
+
+
+def plot_info(app: Any, is_img2img: bool) -> models.ScriptInfo:
+    """Return the arguments of the X/Y/Z plot; the types of its axes are places in the list of choices."""
+    labels = list(plots.labels("img2img" if is_img2img else "txt2img", app))
+    arguments = [models.ScriptArgument(label=name, value=value, choices=labels if name.endswith("_type") else None)
+                 for name, value in plots.arguments().items()]
+    return models.ScriptInfo(name=plots.NAME, is_alwayson=False, is_img2img=is_img2img, args=arguments)
 
 
 def script_arguments(params: type) -> list[models.ScriptArgument]:

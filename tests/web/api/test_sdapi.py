@@ -136,7 +136,7 @@ def test_samplers_go_by_name_label_and_older_combined_names(client, app, sent, s
     ({"restore_faces": True}, 422, "Face restoration"),
     ({"refiner_checkpoint": "xl"}, 404, "xl"),
     ({"firstpass_image": "aGVsbG8=", "enable_hr": True}, 422, "no picture"),
-    ({"script_name": "X/Y/Z plot"}, 422, "X/Y/Z plot"),
+    ({"script_name": "X/Y plot"}, 422, "X/Y plot"),
     ({"alwayson_scripts": {"ControlNet": {"args": []}}}, 422, "ControlNet"),
     ({"alwayson_scripts": {"Picture Frames": {"args": [True, 10]}}}, 422, "width"),
     ({"alwayson_scripts": {"Picture Frames": {"args": "no"}}}, 422, "args"),
@@ -419,8 +419,9 @@ def test_lists_have_what_clients_look_for(client, app) -> None:
         "Latent (nearest-exact)"]
     assert get["embeddings"] == {"loaded": {}, "skipped": {}}
     assert get["loras"] == get["hypernetworks"] == []
-    assert get["scripts"] == {"txt2img": ["picture frames"],
-                              "img2img": ["picture frames", "outpainting mk2", "poor man's outpainting"]}
+    assert get["scripts"] == {
+        "txt2img": ["picture frames", "x/y/z plot"],
+        "img2img": ["picture frames", "outpainting mk2", "poor man's outpainting", "x/y/z plot"]}
     assert [one["label"] for one in get["script-info"][0]["args"]] == ["Enable frames", "Frame width", "Frame colour"]
     assert [(one["name"], one["enabled"]) for one in get["extensions"]] == [("frames", True), ("bad", True)]
     assert get["cmd-flags"]["api_auth"] == "" and get["memory"]["ram"]["total"] == 3
