@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from modules.core.errors import DarkroomError, Forbidden, InvalidRequest, NotFound
+from modules.core.errors import Forbidden, InvalidRequest, NotFound
 from modules.launcher import extension_template, pip
 from modules.launcher.access import host, is_loopback
-from modules.launcher.extension_source import NAME, REQUIREMENTS, Offer, Source, examine, fetch, parse_source
+from modules.launcher.extension_offer import NAME, Offer, examine
+from modules.launcher.extension_source import Source, fetch, parse_source
 from modules.launcher.flags import Flags
 from modules.launcher.packages import CONSTRAINTS, Step
 from modules.launcher.terminal import say
@@ -47,18 +48,19 @@ def places(root: Path, flags: Flags) -> Path:
     return (Path(flags.data_dir).expanduser().absolute() if flags.data_dir else root) / "extensions"
 
 
-def install(root: Path, flags: Flags, address: str, ask: Ask, run: Run = pip.run) -> Offer | None:
+def install(root: Path, flags: Flags, address: str, ask: Ask, run: Run = pip.run,
+            from_afar: bool = False) -> Offer | None:
     """Install the extension at ``address``; ``ask`` sees what it is and asks for, and may decline (None).
 
     Packages are installed under the program's own constraints, so none of its versions changes. Nothing is in the
-    folder of extensions before everything has succeeded. Raises ``Forbidden`` where others can reach the program.
+    folder of extensions before everything has succeeded. ``from_afar`` is for ``fetch``. Raises ``Forbidden`` where
+    others can reach the program.
     """
     check_allowed(flags)
-    source = parse_source(address)
-    return _put(root, flags, source, ask, run, "")
+    return _put(root, flags, parse_source(address), ask, run, "", from_afar)
 
 
-def update(root: Path, flags: Flags, name: str, ask: Ask, run: Run = pip.run) -> Offer | None:
+def update(root: Path, flags: Flags, name: str, ask: Ask, run: Run = pip.run, from_afar: bool = False) -> Offer | None:
     """Bring the extension ``name`` to what its address has now; None where that is so already, or it was declined."""
     check_allowed(flags)
     known = origin(places(root, flags) / name) if NAME.fullmatch(name) else None
@@ -66,15 +68,15 @@ def update(root: Path, flags: Flags, name: str, ask: Ask, run: Run = pip.run) ->
         raise NotFound(f"{name[:100]!r} was not installed from an address.",
                        "Extensions of your own are yours to change.")
     return _put(root, flags, Source(known.address), lambda offer: offer.revision != known.revision and ask(offer), run,
-                name)
+                name, from_afar)
 
 
 def origin(folder: Path) -> Source | None:
     """Return where the extension in ``folder`` was installed from, and at which revision; None for one of one's own."""
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
-        return Source(str(record["address"]), str(record["revision"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return parse_source(f"{record['address']}@{record['revision']}")
+    except (OSError, ValueError, KeyError, TypeError, InvalidRequest):
         return None
 
 
@@ -91,24 +93,25 @@ def check_allowed(flags: Flags) -> None:
                     "Leave those out, or add --enable-insecure-extension-access.")
 
 
-def _put(root: Path, flags: Flags, source: Source, ask: Ask, run: Run, replaced: str) -> Offer | None:
+def _put(root: Path, flags: Flags, source: Source, ask: Ask, run: Run, replaced: str, from_afar: bool) -> Offer | None:
     directory = places(root, flags)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as work:
         fetched = Path(work, "fetched")
         fetched.mkdir()
-        offer = examine(fetched, fetch(source, fetched))
+        offer = examine(fetched, fetch(source, fetched, from_afar))
         target = directory / offer.id
         if replaced and offer.id != replaced:
-            raise DarkroomError(f"{source.address} is now the extension {offer.id!r}, not {replaced!r}.")
+            raise InvalidRequest(f"{source.address} is now the extension {offer.id!r}, not {replaced!r}.")
         if not replaced and (target.exists() or (root / "extensions" / offer.id).exists()):
             raise InvalidRequest(f"There is an extension {offer.id!r} already.",
                                  f"`webui.py update-extension {offer.id}` renews it.")
         if not ask(offer):
             return None
         if offer.packages:
+            # As words, never as the file that was fetched: pip would read it in an encoding that the file itself names.
             run(Step(f"Installing what {offer.name} asks for",
-                     ("pip", "install", "-c", str(root / CONSTRAINTS), "-r", str(fetched / REQUIREMENTS))),
+                     ("pip", "install", "--no-input", "-c", str(root / CONSTRAINTS), "--", *offer.packages)),
                 directory / LOG)
         record = {"address": source.address, "revision": offer.revision}
         (fetched / RECORD).write_text(json.dumps(record), "utf-8")

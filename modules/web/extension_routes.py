@@ -6,16 +6,18 @@ Nothing is installed unseen: what is at an address is told first, with its revis
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
-from modules.core.errors import InvalidRequest
+from modules.core.errors import Forbidden, InvalidRequest
 from modules.launcher import extensions, pip
-from modules.launcher.extension_source import Offer, Source, examine
+from modules.launcher.downloads import is_https
+from modules.launcher.extension_offer import Offer
 from modules.web.pictures import FRESH
 from modules.web.tabs.extensions import switch_extension
 from modules.web.views import extension_views
@@ -26,17 +28,17 @@ Act = Callable[[extensions.Ask], Offer | None]
 def routes(app: Any, run: extensions.Run = pip.run) -> APIRouter:
     """Return the routes under ``/extensions``; ``run`` runs pip."""
     own = APIRouter(prefix="/extensions")
-    changed: set[str] = set()
+    changed: dict[str, Offer] = {}
     alone = threading.Lock()
 
     def listed() -> dict[str, Any]:
-        return {"extensions": views(app, changed)}
+        return {"extensions": views(app, changed), "locked": locked(app)}
 
     def take(act: Act, revision: str) -> dict[str, Any]:
         with alone:
             offer = act(lambda offer: is_what_was_seen(offer, revision))
         if offer is not None:
-            changed.add(offer.id)
+            changed[offer.id] = offer
         return listed()
 
     @own.get("")
@@ -53,8 +55,9 @@ def routes(app: Any, run: extensions.Run = pip.run) -> APIRouter:
         """Install what ``look`` told, or bring an extension to it."""
         return take(action(app, body, run), body.get("revision", ""))
 
-    @own.post("/{extension_id}")
+    @own.post("/{extension_id}/switch")
     def switch(extension_id: str, body: Annotated[dict[str, bool], Body()]) -> Any:
+        check_open(app)
         switch_extension(app, extension_id, body.get("enabled", True))
         return listed()
 
@@ -67,16 +70,31 @@ def action(app: Any, body: dict[str, str], run: extensions.Run) -> Act:
     Raises ``Forbidden`` where settings are frozen, or where others reach the program and may not bring code.
     """
     flags, root = app.flags, app.folders.root
-    extensions.check_allowed(flags)
-    app.settings.check_writable()
+    check_open(app)
+    from_afar = extensions.is_exposed(flags)
     revision = body.get("revision", "")
     if body.get("id"):
-        return lambda ask: extensions.update(root, flags, body["id"], ask, run)
+        return lambda ask: extensions.update(root, flags, body["id"], ask, run, from_afar)
     address = body.get("address", "").strip()
-    if extensions.is_exposed(flags) and not address.startswith("https://"):
+    if from_afar and not is_https(address):
         raise InvalidRequest("Only addresses of https:// can be given from afar.", "Use the command line for others.")
     pinned = address if not revision or address.lower().endswith(f"@{revision}") else f"{address}@{revision}"
-    return lambda ask: extensions.install(root, flags, pinned, ask, run)
+    return lambda ask: extensions.install(root, flags, pinned, ask, run, from_afar)
+
+
+def check_open(app: Any) -> None:
+    """Raise ``Forbidden`` where settings are frozen, or where others reach the program and may not bring code."""
+    extensions.check_allowed(app.flags)
+    app.settings.check_writable()
+
+
+def locked(app: Any) -> str:
+    """Return why extensions cannot be changed from the page; empty where they can."""
+    try:
+        check_open(app)
+    except Forbidden as error:
+        return str(error)
+    return ""
 
 
 def seen(act: Act) -> dict[str, Any] | None:
@@ -97,19 +115,19 @@ def is_what_was_seen(offer: Offer, revision: str) -> bool:
     return True
 
 
-def views(app: Any, changed: set[str]) -> list[dict[str, Any]]:
-    """Return all extensions, those among them that were installed or ``changed`` and run from the next start on."""
+def views(app: Any, changed: Mapping[str, Offer]) -> list[dict[str, Any]]:
+    """Return all extensions; those among them that were ``changed`` run from the next start on."""
     folder = extensions.places(app.folders.root, app.flags)
     known = extension_views(app)
     for one in known:
         one["pending"] = one["pending"] or one["id"] in changed
-        one["source"] = _source(extensions.origin(folder / one["id"]))
     loaded = {one["id"] for one in known}
-    new = [examine(folder / name, "") for name in sorted(changed - loaded)]
-    return known + [
-        {"id": one.id, "name": one.name, "description": one.description, "version": one.version, "error": "",
-         "enabled": True, "pending": True, "source": _source(extensions.origin(folder / one.id))} for one in new]
+    new = [{"id": offer.id, "name": offer.name, "description": offer.description, "version": offer.version, "error": "",
+            "enabled": True, "pending": True}
+           for name, offer in sorted(changed.items()) if name not in loaded and (folder / name).is_dir()]
+    return [one | {"source": _source(folder / one["id"])} for one in known + new]
 
 
-def _source(source: Source | None) -> dict[str, str] | None:
+def _source(folder: Path) -> dict[str, str] | None:
+    source = extensions.origin(folder)
     return asdict(source) if source else None

@@ -190,12 +190,12 @@ def test_tokens_are_counted_by_name(client) -> None:
 def test_extensions_are_listed_with_their_failures_and_switched(client, app) -> None:
     listed = client.get("/darkroom/page/extensions").json()["extensions"]
     assert [(one["id"], one["enabled"], one["error"]) for one in listed] == [("bad", True, "ImportError: no")]
-    switched = client.post("/darkroom/page/extensions/bad", json={"enabled": False}, headers=OURS).json()
+    switched = client.post("/darkroom/page/extensions/bad/switch", json={"enabled": False}, headers=OURS).json()
     assert switched["extensions"][0]["enabled"] is False and switched["extensions"][0]["pending"] is True
     assert app.settings.get().disabled_extensions == ("bad",)
-    client.post("/darkroom/page/extensions/bad", json={"enabled": True}, headers=OURS)
+    client.post("/darkroom/page/extensions/bad/switch", json={"enabled": True}, headers=OURS)
     assert app.settings.get().disabled_extensions == ()
-    assert client.post("/darkroom/page/extensions/none", json={"enabled": True}, headers=OURS).status_code == 404
+    assert client.post("/darkroom/page/extensions/none/switch", json={"enabled": True}, headers=OURS).status_code == 404
 
 
 def test_styles_are_listed_saved_and_deleted(client, app) -> None:

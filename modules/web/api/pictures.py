@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import http.client
-import ipaddress
 import socket
 import ssl
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from modules.core.addresses import public_address
 from modules.core.errors import Forbidden, InvalidRequest, NotFound
 from modules.core.settings import Settings
 
@@ -57,17 +57,6 @@ def decoded(text: str, settings: Settings) -> bytes:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("The picture is not valid base64.") from None
-
-
-def public_address(address: str) -> bool:
-    """Return whether an IP address belongs to the public internet, also where one is wrapped in another."""
-    ip: Any = ipaddress.ip_address(address.partition("%")[0])
-    if ip.version == 6:
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            ip = ipaddress.ip_address(int(ip) & 0xFFFFFFFF)
-        else:
-            ip = ip.ipv4_mapped or ip.sixtofour or ip
-    return bool(ip.is_global and not ip.is_multicast)
 
 
 def _resolve(host: str, port: int) -> list[Any]:

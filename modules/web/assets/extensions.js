@@ -8,7 +8,7 @@ class Extensions extends HTMLElement {
   async connectedCallback() {
     this.innerHTML = `<form class="bar-row install">
       <input name="address" type="text" autocomplete="off" spellcheck="false" placeholder="${HINT}" aria-label="${HINT}">
-      <button class="button" id="extensions_look">Look at it</button></form><div class="list"></div><dialog class="offer"></dialog>`;
+      <button class="button" id="extensions_look">Look at it</button></form><p class="hint locked" hidden></p><div class="list"></div><dialog class="offer"></dialog>`;
     this.addEventListener("change", (event) => event.target.dataset.id && this.turn(event.target));
     this.addEventListener("click", (event) => {
       const { update, install, close } = event.target.dataset;
@@ -22,7 +22,7 @@ class Extensions extends HTMLElement {
       if (address) this.look({ address }, this.querySelector("#extensions_look"));
     });
     const answer = await attempt(() => call("extensions"));
-    if (answer) this.show(answer.extensions);
+    if (answer) this.show(answer);
   }
 
   get dialog() {
@@ -30,8 +30,8 @@ class Extensions extends HTMLElement {
   }
 
   async turn(box) {
-    const answer = await attempt(() => call(`extensions/${encodeURIComponent(box.dataset.id)}`, { enabled: box.checked }));
-    if (answer) this.show(answer.extensions);
+    const answer = await attempt(() => call(`extensions/${encodeURIComponent(box.dataset.id)}/switch`, { enabled: box.checked }));
+    if (answer) this.show(answer);
     else box.checked = !box.checked;
   }
 
@@ -54,17 +54,21 @@ class Extensions extends HTMLElement {
     this.dialog.close();
     if (!answer) return;
     this.querySelector("form").reset();
-    this.show(answer.extensions);
+    this.show(answer);
   }
 
-  show(extensions) {
+  show({ extensions, locked }) {
+    this.querySelector("form").hidden = Boolean(locked);
+    const why = this.querySelector(".locked");
+    why.hidden = !locked;
+    why.textContent = locked;
     const rows = extensions.map((one) => `<article class="extension ${one.error ? "broken" : ""}">
-      <label class="switch"><input type="checkbox" data-id="${text(one.id)}" ${one.enabled ? "checked" : ""} aria-label="Use ${text(one.name)}"><i></i></label>
+      <label class="switch"><input type="checkbox" data-id="${text(one.id)}" ${one.enabled ? "checked" : ""} ${locked ? "disabled" : ""} aria-label="Use ${text(one.name)}"><i></i></label>
       <div><h3>${text(one.name)} <small>${text(one.version)}</small></h3><p>${text(one.description)}</p>
       ${one.source ? `<p class="source">${text(one.source.address)} at ${text(one.source.revision.slice(0, 12))}</p>` : ""}
       ${one.error ? `<p class="job-failure" role="alert">${text(one.name)} could not be loaded: ${text(one.error)}</p>` : ""}
       ${one.pending ? '<p class="pending">Takes effect at the next start.</p>' : ""}</div>
-      ${one.source ? `<button type="button" class="button" data-update="${text(one.id)}">Update</button>` : ""}</article>`).join("");
+      ${one.source && !locked ? `<button type="button" class="button" data-update="${text(one.id)}">Update</button>` : ""}</article>`).join("");
     this.querySelector(".list").innerHTML = rows || '<p class="hint">There are no extensions. Each is a folder with a <code>plugin.py</code> below <code>extensions</code>.</p>';
   }
 }
