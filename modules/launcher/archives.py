@@ -53,7 +53,7 @@ def _zip_files(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
         entries = archive.infolist()
         limits.check(len(entries), sum(entry.file_size for entry in entries))
         for entry in entries:
-            if entry.is_dir():
+            if entry.filename.endswith("/"):
                 continue
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise ValueError(f"{entry.filename} is a link")

@@ -61,14 +61,14 @@ def fetch(source: Source, folder: Path, from_afar: bool = False, limits: Limits 
     where it cannot be had, is not what was pinned, has paths that lead elsewhere, or is larger than ``limits``.
     """
     guarded = from_afar and is_https(source.address)
-    if guarded:
-        check_public(source.address)
     return (_fetch_archive if source.is_archive else _fetch_git)(source, folder, guarded, limits)
 
 
 def _fetch_git(source: Source, folder: Path, guarded: bool, limits: Limits) -> str:
     if source.revision and len(source.revision) not in (40, 64):
         raise InvalidRequest(f"{source.revision} is not a whole commit.", "Give all of its 40 digits.")
+    if guarded:
+        check_public(source.address)
     with tempfile.TemporaryDirectory(dir=folder.parent) as repository:
         revision, files = Git(Path(repository), limits, guarded).fetch(source.address, source.revision)
     if not revision.startswith(source.revision):

@@ -124,6 +124,7 @@ def test_what_an_entry_says_of_itself_is_bounded():
     (tarred([(tarfile.TarInfo("plugin.py"), b"x" * 5000)])[:2000], "no archive"),
     (zipped({"plugin.py": b"x" * 5000})[:-30], "no archive"),
     (zipped({"a/../../b": b""}), "leads elsewhere"), (zipped({"/b": b""}), "leads elsewhere"),
+    (zipped({"b": b""}).replace(b"b", b"\0"), "leads elsewhere"),
     (zipped({"c:b": b""}), "leads elsewhere"), (zipped({"a\\..\\..\\b": b""}), "leads elsewhere"),
     (zipped({"a\u202e": b""}), "cannot be shown"),
 ])
