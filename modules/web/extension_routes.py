@@ -58,7 +58,7 @@ def routes(app: Any, run: extensions.Run = pip.run) -> APIRouter:
     @own.post("/{extension_id}/switch")
     def switch(extension_id: str, body: Annotated[dict[str, bool], Body()]) -> Any:
         check_open(app)
-        switch_extension(app, extension_id, body.get("enabled", True))
+        switch_extension(app, extension_id, body.get("enabled", True), changed)
         return listed()
 
     return own
@@ -122,8 +122,9 @@ def views(app: Any, changed: Mapping[str, Offer]) -> list[dict[str, Any]]:
     for one in known:
         one["pending"] = one["pending"] or one["id"] in changed
     loaded = {one["id"] for one in known}
+    disabled = app.settings.get().disabled_extensions
     new = [{"id": offer.id, "name": offer.name, "description": offer.description, "version": offer.version, "error": "",
-            "enabled": True, "pending": True}
+            "enabled": name not in disabled, "pending": True}
            for name, offer in sorted(changed.items()) if name not in loaded and (folder / name).is_dir()]
     return [one | {"source": _source(folder / one["id"])} for one in known + new]
 

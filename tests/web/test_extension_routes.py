@@ -146,6 +146,14 @@ def test_no_id_is_taken_for_another_address(tmp_path, ran, extension_id) -> None
     assert (one["id"], one["enabled"]) == (extension_id, False)
 
 
+def test_one_that_runs_from_the_next_start_on_can_be_turned_off_before(client, archive) -> None:
+    revision = look(client, address=str(archive))["revision"]
+    client.post("/extensions/install", json={"address": str(archive), "revision": revision})
+    for enabled in (False, True):
+        [one] = client.post("/extensions/frame/switch", json={"enabled": enabled}).json()["extensions"]
+        assert (one["id"], one["enabled"], one["pending"]) == ("frame", enabled, True)
+
+
 def test_one_that_was_removed_by_hand_is_no_longer_listed(client, archive, tmp_path) -> None:
     revision = look(client, address=str(archive))["revision"]
     client.post("/extensions/install", json={"address": str(archive), "revision": revision})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from modules.core.errors import NotFound
 from modules.web.controls import markup
 from modules.web.tabs import Tab
-from modules.web.views import extension_views
 
 
 def build(app: Any) -> None:
@@ -15,13 +15,15 @@ def build(app: Any) -> None:
     markup("<darkroom-extensions></darkroom-extensions>", elem_id="extensions_panel")
 
 
-def switch_extension(app: Any, extension_id: str, enabled: bool) -> list[dict[str, Any]]:
-    """Turn an extension on or off from the next start on; return the list. Raises ``NotFound``."""
-    if extension_id not in {found.id for found in app.host.found}:
+def switch_extension(app: Any, extension_id: str, enabled: bool, installed: Collection[str] = ()) -> None:
+    """Turn an extension, or one that was ``installed`` meanwhile, on or off from the next start on.
+
+    Raises ``NotFound``.
+    """
+    if extension_id not in {*installed, *(found.id for found in app.host.found)}:
         raise NotFound(f"There is no extension {extension_id!r}.")
     others = tuple(name for name in app.settings.get().disabled_extensions if name != extension_id)
     app.settings.update({"disabled_extensions": others if enabled else (*others, extension_id)})
-    return extension_views(app)
 
 
 ENTRY = Tab("extensions", "Extensions", build)
