@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -221,11 +221,7 @@ def _cosine(x: float) -> float:
     return (1.0 - math.cos(math.pi * x)) / 2.0
 
 
-def _presets(pairs: Sequence[tuple[str, Curve]]) -> Mapping[str, Curve]:
-    return MappingProxyType(dict(pairs))
-
-
-PRESETS: Mapping[str, Curve] = _presets((
+PRESETS: Mapping[str, Curve] = MappingProxyType(dict((
     ("ALL_A", Curve(lambda x: 0.0)), ("ALL_B", Curve(lambda x: 1.0, 1.0)),
     ("FLAT_25", Curve(lambda x: 0.25)), ("FLAT_75", Curve(lambda x: 0.75)),
     ("GRAD_V", Curve(lambda x: abs(2.0 * x - 1.0))), ("GRAD_A", Curve(lambda x: 1.0 - abs(2.0 * x - 1.0))),
@@ -238,4 +234,4 @@ PRESETS: Mapping[str, Curve] = _presets((
     ("4SMOOTHSTEP", Curve(_repeated(4))), ("R_4SMOOTHSTEP", Curve(_reversed(_repeated(4)))),
     ("HALF_SMOOTHSTEP", Curve(lambda x: _smooth(x / 2))), ("HALF_R_SMOOTHSTEP", Curve(lambda x: 1 - _smooth(x / 2))),
     ("COSINE", Curve(_cosine)), ("REVERSE_COSINE", Curve(_reversed(_cosine))),
-))
+)))

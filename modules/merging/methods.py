@@ -99,10 +99,19 @@ def smooth_add(of: Operands) -> Tensor:
     return of.a + gaussian(median(of.b - of.c)) * of.alpha
 
 
-def cosine(of: Operands) -> Tensor:
+def cosine_b(of: Operands) -> Tensor:
     """Return B (1 − k) + A k, with k the similarity within its bounds, less α."""
+    return _by_similarity(of, of)
+
+
+def cosine_a(of: Operands) -> Tensor:
+    """Return what Cosine B does, with the similarity of directions alone."""
+    return _by_similarity(of, directed(of))
+
+
+def _by_similarity(of: Operands, compared: Operands) -> Tensor:
     low, high = of.bounds
-    k = ((similarity(of.a, of.b) - low) / (high - low if high > low else 1.0) - of.alpha).clamp(0.0, 1.0)
+    k = ((similarity(compared.a, compared.b) - low) / (high - low if high > low else 1.0) - of.alpha).clamp(0.0, 1.0)
     return of.b * (1.0 - k) + of.a * k
 
 
@@ -118,14 +127,6 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     whole = flat_a @ flat_b / (flat_a.norm() * flat_b.norm())
     columns = torch.nn.functional.cosine_similarity(a, b, dim=0) if a.ndim else whole
     return (columns + whole).nan_to_num(0.0) / 2
-
-
-def cosine_a(of: Operands) -> Tensor:
-    """Return what ``cosine`` does, with the similarity of directions alone."""
-    sight = directed(of)
-    low, high = of.bounds
-    k = ((similarity(sight.a, sight.b) - low) / (high - low if high > low else 1.0) - of.alpha).clamp(0.0, 1.0)
-    return of.b * (1.0 - k) + of.a * k
 
 
 def similarity_add_difference(of: Operands) -> Tensor:
@@ -234,7 +235,7 @@ METHODS: Mapping[str, Method] = MappingProxyType({
     "train_difference": Method(train_difference, same=_start),
     "smooth_add": Method(smooth_add, whole=True, same=_start),
     "cosine_a": Method(cosine_a, whole=True, survey=lambda of: similarity(directed(of).a, directed(of).b)),
-    "cosine_b": Method(cosine, whole=True, survey=lambda of: similarity(of.a, of.b)),
+    "cosine_b": Method(cosine_b, whole=True, survey=lambda of: similarity(of.a, of.b)),
     "similarity_add_difference": Method(similarity_add_difference),
     "multiply_difference": Method(multiply_difference),
     "slerp": Method(slerp, whole=True, same=_ends),

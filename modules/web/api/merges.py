@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from modules.core import codec
 from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
-from modules.core.merge_form import OTHERS, RENAMED, recipe_values
 from modules.core.merge_metadata import read_recipe
 from modules.library.headers import read_header, read_metadata
 from modules.web.answers import owner_of
 from modules.web.api import native_models as models
+from modules.web.merge_fields import OTHERS, RENAMED, recipe_values
 
 ORIGIN = "api"
 

@@ -12,7 +12,6 @@ from modules.core import codec, merge
 from modules.core.errors import DarkroomError
 from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
-from modules.core.merge_form import CONFIG_LABELS
 from modules.core.merge_metadata import combined, read_recipe
 from modules.library.headers import read_header, read_metadata
 from modules.web.answers import failure_view, owner_of
@@ -20,6 +19,7 @@ from modules.web.controls import Controls, markup, shown_choices
 from modules.web.events import listen, quietly, restoring
 from modules.web.form import Field, Form, restored, to_storage, value_of, with_choices
 from modules.web.generation import queued
+from modules.web.merge_fields import CONFIG_LABELS
 from modules.web.tabs import Tab
 
 TAB = "modelmerger"
