@@ -68,7 +68,8 @@ class Recipe:
     ``alpha`` and ``beta`` are the method's numbers, ``block_alpha`` and ``block_beta`` replace them block by block
     (values or a preset's name), ``rules`` (``blocks:elements:alpha``, see ``merge_blocks``) wherever they fit.
     ``dtype`` empty leaves each tensor in the type that A has it in. ``ema`` drops averaged weights, keeps them, or
-    takes them for the denoiser. ``vae`` is baked in. ``discard`` is a regular expression of names to leave out.
+    takes them for the denoiser. ``vae`` is baked in. ``loras`` are added, called by tags as in a prompt.
+    ``discard`` is a regular expression of names to leave out.
     ``config`` says whose yaml is copied. The rest is A1111's metadata.
     """
 
@@ -87,6 +88,7 @@ class Recipe:
     dtype: str = AS_STORED
     ema: str = DROP_EMA
     vae: str = ""
+    loras: str = ""
     discard: str = ""
     config: str = FROM_ANY
     save_metadata: bool = True
@@ -113,7 +115,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for label, value in (("alpha", recipe.alpha), ("beta", recipe.beta)):
         if not -4.0 <= value <= 4.0:
             raise InvalidRequest(f"{label} must be from -4 to 4, not {value}.")
-    for text in (recipe.rules, recipe.block_alpha, recipe.block_beta, recipe.discard, recipe.metadata_json):
+    for text in (recipe.rules, recipe.block_alpha, recipe.block_beta, recipe.loras, recipe.discard,
+                 recipe.metadata_json):
         if len(text) > MAX_TEXT:
             raise InvalidRequest("A text of the recipe is too long.")
     parse_weights(recipe.block_alpha)
@@ -149,12 +152,15 @@ def config_name(recipe: Recipe, stem: str) -> str:
     return stem if recipe.format == DIFFUSERS else f"{stem}.yaml"
 
 
-def usual_name(recipe: Recipe, stems: Sequence[str]) -> str:
-    """Return the name of a merge of models with ``stems`` that has none of its own, as A1111 forms it."""
+def usual_name(recipe: Recipe, stems: Sequence[str], loras: Sequence[str] = ()) -> str:
+    """Return the name of a merge of models with ``stems`` that has none of its own, as A1111 forms it.
+
+    ``loras`` are the names of those that are added.
+    """
     a, b, c = (*stems, "", "")[:3]
     multiplier = f"{round(recipe.alpha, 3):g}"
     if recipe.method == NO_INTERPOLATION:
-        name = f"{a}-{recipe.dtype}" if recipe.dtype else f"{a}-copy"
+        name = f"{a}-{recipe.dtype}" if recipe.dtype else a if loras else f"{a}-copy"
     elif recipe.method == WEIGHTED_SUM:
         name = f"{round(1 - recipe.alpha, 3):g}({a}) + {multiplier}({b})"
     elif recipe.method == ADD_DIFFERENCE:
@@ -162,6 +168,7 @@ def usual_name(recipe: Recipe, stems: Sequence[str]) -> str:
     else:
         numbers = (multiplier, f"{round(recipe.beta, 3):g}")[:2 if METHODS[recipe.method].beta else 1]
         name = f"{METHODS[recipe.method].label} {' '.join(numbers)} ({', '.join(stems)})"
+    name = " + ".join((name, *loras))
     return name if len(name.encode()) <= MAX_NAME else f"{recipe.method} {abs(hash_text(name)):08x}"
 
 

@@ -11,6 +11,7 @@ from modules.core.errors import InvalidRequest
 from modules.core.merge import ADD_DIFFERENCE, CONFIGS, METHODS, NO_INTERPOLATION, WEIGHTED_SUM, Recipe
 
 RECIPE, MODELS, OURS = "sd_merge_recipe", "sd_merge_models", "darkroom_merge_recipe"
+LORAS = "darkroom_merge_loras"
 A1111 = (NO_INTERPOLATION, WEIGHTED_SUM, ADD_DIFFERENCE)
 
 
@@ -23,8 +24,11 @@ class Source:
     metadata: Mapping[str, str]
 
 
-def metadata(recipe: Recipe, sources: Sequence[Source], takes: str) -> dict[str, str]:
-    """Return the metadata of a merge of ``sources``; ``takes`` is as in ``Variant``. Raises ``InvalidRequest``."""
+def metadata(recipe: Recipe, sources: Sequence[Source], takes: str, loras: Sequence[Source] = ()) -> dict[str, str]:
+    """Return the metadata of a merge of ``sources`` with ``loras``; ``takes`` is as in ``Variant``.
+
+    The hashes of LoRAs are those of their tensors. Raises ``InvalidRequest``.
+    """
     if not recipe.save_metadata:
         return {}
     found: dict[str, str] = {}
@@ -35,6 +39,8 @@ def metadata(recipe: Recipe, sources: Sequence[Source], takes: str) -> dict[str,
         found[RECIPE] = json.dumps(a1111(recipe, sources, takes))
         found[MODELS] = json.dumps(_lineage(sources))
         found[OURS] = json.dumps(codec.encode(recipe))
+        if loras:
+            found[LORAS] = json.dumps({source.name: source.sha256 for source in loras})
     return found
 
 
@@ -43,7 +49,7 @@ def combined(metadata: Sequence[Mapping[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in reversed(metadata):
         found |= {key: value for key, value in one.items()
-                  if key not in (RECIPE, MODELS, OURS) and not key.startswith("modelspec.hash")}
+                  if key not in (RECIPE, MODELS, OURS, LORAS) and not key.startswith("modelspec.hash")}
     return found
 
 

@@ -31,7 +31,8 @@ SD_SCALING = 0.18215
 class LatentDiffusion:
     """The base of a family; ``scaling`` is that of latents against the autoencoder's, ``native_size`` in pixels.
 
-    ``usual_prediction`` is what a file predicts that does not say.
+    ``usual_prediction`` is what a file predicts that does not say. ``original_lora_names`` says whether sd-scripts
+    names what it learned for the denoiser by original module paths; ``lora_base`` is what it calls the family.
     """
 
     id: str
@@ -41,6 +42,8 @@ class LatentDiffusion:
     native_size: int = 512
     published: Published = "sd1"
     usual_prediction: str = "epsilon"
+    original_lora_names: bool = False
+    lora_base: str = "sd_v1"
 
     def fits(self, unet: Mapping[str, Any]) -> bool:
         """Return whether a denoiser of this configuration is the family's."""

@@ -51,6 +51,20 @@ def places(header: Header, variant: Variant) -> dict[str, Place]:
     return found
 
 
+def trained_names(header: Header, variant: Variant, original: bool) -> dict[Place, str]:
+    """Return the one name of each module under which sd-scripts saves what it learned for it.
+
+    Those of the denoiser are by its ``original`` module paths (SDXL's), or by diffusers'.
+    """
+    which = 1 if original else 0
+    found = {place: _denoiser_names(place.path, path)[which] for place, path in _denoiser(header, variant)}
+    encoders = [name for name in variant.components if name.startswith("text_encoder")]
+    for component in encoders:
+        for place in _text_encoder(component, variant.components[component]):
+            found[place] = _text_names(place, len(encoders) > 1)[0]
+    return found
+
+
 def _denoiser(header: Header, variant: Variant) -> Iterator[tuple[Place, str]]:
     originals = ldm.unet_modules(variant.components["unet"])
     back = {theirs: ours for ours, theirs in originals.items()}

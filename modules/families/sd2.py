@@ -46,6 +46,7 @@ class StableDiffusion2(LatentDiffusion):
     id = "sd2"
     name = "Stable Diffusion 2.x"
     latent = LATENT
+    lora_base = "sd_v2"
 
     def fits(self, unet: Mapping[str, Any]) -> bool:
         """Return whether the projections into attention are linear and there are no labels (SDXL, unCLIP)."""

@@ -58,6 +58,8 @@ class StableDiffusionXL(LatentDiffusion):
     scaling = 0.13025
     native_size = 1024
     published = "sdxl"
+    original_lora_names = True
+    lora_base = "sdxl_base_v1-0"
 
     def fits(self, unet: Mapping[str, Any]) -> bool:
         """Return whether the denoiser is told text and numbers, and has no attention at its finest level."""

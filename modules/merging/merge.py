@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from modules.adapters.files import read_calls
 from modules.core.errors import Interrupted, Skipped
 from modules.core.merge import (
     CKPT,
@@ -30,6 +31,7 @@ from modules.library.files import Library, ModelFile
 from modules.library.hashes import short_hash
 from modules.library.headers import read_metadata
 from modules.merging import methods
+from modules.merging.edits import Called, called, edits, warnings
 from modules.merging.models import Checkpoint, open_checkpoint, open_vae, yaml_beside
 from modules.merging.plan import Plan, Step, make_plan
 from modules.merging.progress import advancing
@@ -50,8 +52,10 @@ def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
         with ExitStack() as stack:
             models = [open_checkpoint(file.path, file.name, recipe.ema, stack) for file in files]
             vae = library.find_vae(recipe.vae) if recipe.vae else None
-            plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {})
-            told = metadata(recipe, _sources(recipe, files, models, library, watch), models[0].variant.takes)
+            networks = called(recipe.loras, library, models[0])
+            plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {}, edits(networks, models[0]))
+            told = metadata(recipe, _sources(recipe, files, models, library, watch), models[0].variant.takes,
+                            lora_sources(networks, library, watch))
             if models[0].targets and models[0].variant.prediction == "v_prediction":
                 told["modelspec.prediction_type"] = "v"
             write(recipe, plan, target, told, watch)
@@ -60,14 +64,15 @@ def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
         sha256 = library.hashes.sha256(target, watch.check)
     except Skipped:
         raise Interrupted("The merge was stopped.") from None
-    return Outcome(True, plan.warnings, {
+    return Outcome(True, (*plan.warnings, *warnings(networks)), {
         "name": target.name, "title": f"{target.name} [{short_hash(sha256)}]", "sha256": sha256,
         "size": plan.bytes, "tensors": len(plan.steps), "config": copied})
 
 
 def target_of(recipe: Recipe, files: Sequence[ModelFile], folder: Path) -> Path:
     """Return where the result is to be; raises ``InvalidRequest`` where that exists or cannot be a name."""
-    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
+    loras = [call.name for call in read_calls(recipe.loras)]
+    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files], loras))
     target = folder / file_name(recipe, stem)
     check_new(target)
     check_new(folder / config_name(recipe, stem))  # it would be taken for the new model's
@@ -134,6 +139,11 @@ def _sources(recipe: Recipe, files: Sequence[ModelFile], models: Sequence[Checkp
         sha256 = library.hashes.sha256(Path(file.path), watch.check) if hashed else ""
         found.append(Source(file.name, sha256, read_metadata(model.header)))
     return found
+
+
+def lora_sources(networks: Sequence[Called], library: Library, watch: Watch) -> list[Source]:
+    """Return the networks of changes that take part, with the hashes that infotexts show."""
+    return [Source(one.file.name, library.hashes.addnet(Path(one.file.path), watch.check), {}) for one in networks]
 
 
 def _told(steps: Sequence[Step], method: methods.Method, bounds: tuple[float, float],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from modules.core.errors import InvalidModel
 from modules.core.merge import DIFFUSERS, Recipe, hash_text
@@ -13,6 +14,7 @@ from modules.families import detect
 from modules.library.headers import SAFETENSORS, Header
 from modules.library.name_patterns import matching
 from modules.library.tensors import DTYPE_BITS, TensorInfo
+from modules.merging.edits import Edit, Edits, of_target
 from modules.merging.methods import METHODS
 from modules.merging.models import Checkpoint, Target
 from modules.merging.tensors import NAMES, Stored
@@ -31,7 +33,8 @@ UNSAID = {"unet": ("attention_head_dim",), "vae": ("scaling_factor",)}
 class Step:
     """One tensor of the result: ``operands`` are A's, B's and C's; one alone is copied, in the type of ``info``.
 
-    ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder.
+    ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder. ``edits``
+    are added to what is merged.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Step:
     seed: int = 0
     channels: int = 0
     component: str = ""
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,11 @@ class Plan:
         object.__setattr__(self, "bytes", sum(step.info.bytes for step in self.steps))
 
 
-def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, Stored]) -> Plan:
+def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, Stored],
+              edits: Edits = MappingProxyType({})) -> Plan:
     """Return what merging ``models`` by ``recipe`` writes, with the tensors of ``vae`` in place of the autoencoder's.
+
+    ``edits`` are made by the tensors that they change.
 
     Raises ``InvalidModel`` for models that do not go together, ``InvalidRequest`` for block weights of another model.
     """
@@ -80,7 +87,9 @@ def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, St
             missing.append(name)
             others = []
         operands = tuple(target.view(one) for one in (stored, *others) if one is not None)
-        steps.append(replace(_step(recipe, numbers, name, operands), name=target.name, component=component))
+        own = edits.get(name, ())
+        steps.append(replace(_step(recipe, numbers, name, operands), name=target.name, component=component,
+                             edits=of_target(own, target.name) if component else own))
     if first.targets and recipe.format != DIFFUSERS:
         check_holds(first, {step.name: step.info for step in steps})
     if not steps:

@@ -39,6 +39,23 @@ def _fits(values: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _computed(step: Step, method: Method, bounds: tuple[float, float]) -> Iterator[Tensor]:
+    if not step.edits:
+        yield from _merged(step, method, bounds)
+        return
+    before = torch.cat([piece.reshape(-1) for piece in _merged(step, method, bounds)])
+    before = before.to(compute_type(step)).reshape(step.info.shape)
+    result = before.clone()
+    for edit in step.edits:
+        edit.add(result, before)
+    yield result
+
+
+def compute_type(step: Step) -> torch.dtype:
+    """Return the type to compute a step in: float64 where the result is float32 or wider."""
+    return torch.float64 if step.info.dtype in ("F32", "F64") else torch.float32
+
+
+def _merged(step: Step, method: Method, bounds: tuple[float, float]) -> Iterator[Tensor]:
     count = step.info.elements
     if len(step.operands) == 1:
         for start in range(0, count, PIECE):
@@ -58,8 +75,8 @@ def _piece(start: int, stop: int) -> Callable[[Stored], Tensor]:
 
 
 def operands(step: Step, bounds: tuple[float, float], read: Callable[[Stored], Tensor], start: int = 0) -> Operands:
-    """Return what the method of a step is given, read by ``read``; in float64 where the result is float32 or wider."""
-    compute = torch.float64 if step.info.dtype in ("F32", "F64") else torch.float32
+    """Return what the method of a step is given, read by ``read``, in the type to compute it in."""
+    compute = compute_type(step)
     values = [read(operand).to(compute) for operand in step.operands]
     a, b, c = (*values, torch.empty(0, dtype=compute), torch.empty(0, dtype=compute))[:3]
     return Operands(a, b, c, step.alpha, step.beta, step.info.shape, start, step.seed, bounds)
