@@ -24,7 +24,7 @@ def main(arguments):
 
 
 def run(call):
-    """Serve, make pictures, look at a model, run the tests, or see to extensions."""
+    """Serve, make pictures, work on models, look at one, run the tests, or see to extensions."""
     from modules.launcher import commands, testing
 
     if call.command == commands.TEST:
@@ -37,6 +37,10 @@ def run(call):
         from modules.app.command_line import txt2img
 
         return txt2img(call.txt2img, call.flags)
+    if call.work is not None:
+        from modules.app.work_command import carry_out
+
+        return carry_out(call.work, call.flags)
     if call.command == commands.INSPECT:
         from modules.app.inspect_command import inspect
 

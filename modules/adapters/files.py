@@ -33,7 +33,7 @@ def read_calls(text: str) -> tuple[Call, ...]:
 def find_network(name: str, library: Library) -> ModelFile:
     """Return the LoRA called ``name``, else the one that was trained under that name; raises ``NotFound``."""
     try:
-        return library.find_file(LORA, name)
+        return library.find(LORA, name)
     except NotFound:
         for file in library.files(LORA):
             if _trained_as(file) == name:

@@ -61,14 +61,28 @@ def _wide(part: Tensor) -> Tensor:
     return part if part.element_size() > 4 else part.float()
 
 
-def _low_rank(parts: Parts, rank: int | None) -> Change:
-    up, down = parts[UP], parts[DOWN]
+def factors(parts: Parts, rank: int | None = None) -> tuple[Tensor, Tensor] | None:
+    """Return [out, r] and [r, n] whose product is the change of a weight with ``n`` values for each output.
+
+    None where ``parts`` are not of that kind. Raises ``ValueError`` for a rank of 0.
+    """
+    if UP not in parts or DOWN not in parts or SCALE in parts:
+        return None
+    up, down = _wide(parts[UP]).flatten(1), _wide(parts[DOWN])
     scale = _scale(parts, down.shape[0])
     if MIDDLE in parts:
-        change = _tucker(parts[MIDDLE], up.flatten(1).T, down.flatten(1))
-        return lambda weight: (scale * change).reshape(weight.shape)
+        import torch
+
+        return scale * up, torch.einsum("ij...,jr->ir...", _wide(parts[MIDDLE]), down.flatten(1)).flatten(1)
     kept = slice(None) if rank is None else slice(0, max(rank, 0))
-    return lambda weight: (scale * (up.flatten(1)[:, kept] @ down.flatten(1)[kept])).reshape(weight.shape)
+    return scale * up[:, kept], down.flatten(1)[kept]
+
+
+def _low_rank(parts: Parts, rank: int | None) -> Change:
+    found = factors({name: part for name, part in parts.items() if name != SCALE}, rank)
+    assert found is not None
+    up, down = found
+    return lambda weight: (up @ down).reshape(weight.shape)
 
 
 def _hadamard(parts: Parts, rank: int | None) -> Change:

@@ -22,8 +22,6 @@ from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.extras import NO_UPSCALER, Extras, check_extras, target_size
 from modules.core.grid import TITLE
 from modules.core.job import Job
-from modules.core.merge import Recipe, check_name, check_recipe, config_name, file_name, usual_name
-from modules.core.merge_metadata import given as given_metadata
 from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
 from modules.core.task import Task, generation_of
 from modules.host.registry import Host
@@ -31,7 +29,6 @@ from modules.imaging.resize import LATENT_UPSCALERS
 from modules.imaging.upscalers import find_upscaler
 from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
 from modules.library.inputs import Inputs
-from modules.library.name_patterns import check_pattern
 from modules.library.upscalers import upscalers as upscaler_files
 from modules.plugin import hooks
 from modules.prompts import styles
@@ -45,11 +42,12 @@ ID = re.compile(r"[A-Za-z0-9_.()-]{1,100}")
 
 @dataclass(frozen=True)
 class Desk:
-    """What a request is checked against."""
+    """What a request is checked against; ``checkpoint`` is the one that the settings name."""
 
     folders: Folders
     library: Library
     host: Host
+    checkpoint: str = ""
 
     @cached_property
     def upscalers(self) -> tuple[str, ...]:
@@ -170,24 +168,6 @@ def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
     if not good:
         raise InvalidRequest("None of the pictures can be enlarged.", problems[0])
     return dataclasses.replace(extras, sources=tuple(good)), tuple(problems)
-
-
-def admit_merge(recipe: Recipe, desk: Desk) -> tuple[Recipe, str]:
-    """Return ``recipe`` with models under their proper names, and the name of the file that it makes.
-
-    Raises ``InvalidRequest``, also where that file exists, and ``NotFound`` for a model or VAE.
-    """
-    files = [desk.library.find_checkpoint(name) for name in check_recipe(recipe).models]
-    vae = desk.library.find_vae(recipe.vae) if recipe.vae not in ("", AUTOMATIC, NO_VAE) else None
-    given_metadata(recipe.metadata_json)
-    check_pattern(recipe.discard)
-    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files]))
-    name = file_name(recipe, stem)
-    for taken in dict.fromkeys((name, config_name(recipe, stem))):
-        if any((folder / taken).exists() for folder in desk.folders.checkpoints):
-            raise InvalidRequest(f"There is already a {taken}.", "Choose another name.")
-    a, b, c = (*(file.name for file in files), "", "")[:3]
-    return dataclasses.replace(recipe, model_a=a, model_b=b, model_c=c, name=stem, vae=vae.name if vae else ""), name
 
 
 def pixel_upscaler(name: str, desk: Desk) -> str:

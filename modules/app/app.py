@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modules.app import admission, axes
+from modules.app import admission, axes, workshop
 from modules.app.engine_client import EngineClient
 from modules.app.events import Subscription
 from modules.app.forms import FormStore
@@ -24,6 +24,7 @@ from modules.app.settings import SettingsStore
 from modules.app.styles import StyleBook
 from modules.app.tasks import find_task
 from modules.app.workbench import WorkerConfig, open_host
+from modules.app.workshop import Work
 from modules.core import codec, difference
 from modules.core.axes import Axis
 from modules.core.difference import Comparison
@@ -33,8 +34,6 @@ from modules.core.inspection import KIND as INSPECT
 from modules.core.inspection import Check
 from modules.core.inspection import check as check_asked
 from modules.core.job import Job
-from modules.core.merge import KIND as MERGE
-from modules.core.merge import METHODS, Recipe
 from modules.core.request import Request
 from modules.core.task import Task, check_task
 from modules.host.registry import Host
@@ -80,7 +79,7 @@ class App:
 
     def _desk(self) -> admission.Desk:
         """Return what one submission is checked against."""
-        return admission.Desk(self.folders, self.library, self.host)
+        return admission.Desk(self.folders, self.library, self.host, self.settings.get().sd_model_checkpoint)
 
     def _forget_inputs(self) -> None:
         """Delete pictures that were begun from long ago, unless a form or a job names them."""
@@ -145,10 +144,11 @@ class App:
                     count, self.settings.get(), save_images=not blocking)
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin, warnings=(*warnings, *skipped))
 
-    def submit_merge(self, recipe: Recipe, *, owner: str = "", blocking: bool = False, origin: str = "page") -> Job:
-        """Queue a merge of checkpoints into a new one. Raises ``InvalidRequest``, ``NotFound``."""
-        admitted, name = admission.admit_merge(recipe, self._desk())
-        task = Task(MERGE, codec.encode(admitted), name, METHODS[admitted.method].label, settings=self.settings.get())
+    def submit_work(self, work: Work, *, owner: str = "", blocking: bool = False, origin: str = "page") -> Job:
+        """Queue a merge of checkpoints or of LoRAs, or a LoRA's extraction. Raises ``InvalidRequest``, ``NotFound``."""
+        admitted = workshop.admit(work, self._desk())
+        task = Task(admitted.kind, codec.encode(admitted.work), admitted.name, admitted.summary,
+                    settings=self.settings.get())
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin)
 
     def submit_check(self, check: Check, *, owner: str = "", origin: str = "page") -> Job:

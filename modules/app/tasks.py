@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modules.app import plots
-from modules.core import codec, difference, extras, inspection, merge, plot
+from modules.core import codec, difference, extras, inspection, lora, merge, plot
 from modules.core.errors import InvalidRequest
 from modules.core.result import Outcome, Watch
 from modules.core.task import Task
@@ -34,6 +34,8 @@ class Tools:
 
 
 Perform = Callable[[Task, Tools, Watch, frozenset[int]], Outcome]
+# Work on model files alone, which needs no engine.
+OnFiles = Callable[[Task, Library, Watch], Outcome]
 
 
 def _extras(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
@@ -44,22 +46,38 @@ def _extras(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Out
     return perform(asked, bench, watch, done)
 
 
-def _merge(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+def _merge(task: Task, library: Library, watch: Watch) -> Outcome:
     from modules.merging.merge import perform
 
-    return perform(codec.decode(merge.Recipe, task.values), tools.library, watch)
+    return perform(codec.decode(merge.Recipe, task.values), library, watch)
 
 
-def _inspect(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+def _inspect(task: Task, library: Library, watch: Watch) -> Outcome:
     from modules.merging.check import perform
 
-    return perform(codec.decode(inspection.Check, task.values), tools.library, watch)
+    return perform(codec.decode(inspection.Check, task.values), library, watch)
 
 
-def _compare(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+def _merge_loras(task: Task, library: Library, watch: Watch) -> Outcome:
+    from modules.merging.combine import perform
+
+    return perform(codec.decode(lora.LoraMerge, task.values), library, watch)
+
+
+def _extract_lora(task: Task, library: Library, watch: Watch) -> Outcome:
+    from modules.merging.extract import perform
+
+    return perform(codec.decode(lora.LoraExtraction, task.values), library, watch)
+
+
+def _on_files(perform: OnFiles) -> Perform:
+    return lambda task, tools, watch, done: perform(task, tools.library, watch)
+
+
+def _compare(task: Task, library: Library, watch: Watch) -> Outcome:
     from modules.merging.difference import perform
 
-    return perform(codec.decode(difference.Comparison, task.values), tools.library, watch)
+    return perform(codec.decode(difference.Comparison, task.values), library, watch)
 
 
 def _plot(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
@@ -67,8 +85,12 @@ def _plot(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outco
 
 
 # A room is imported, and torch with it, when its task is called: the page's process reads this file, too.
+FILE_TASKS: Mapping[str, OnFiles] = MappingProxyType({
+    merge.KIND: _merge, lora.MERGE: _merge_loras, lora.EXTRACT: _extract_lora, inspection.KIND: _inspect,
+    difference.KIND: _compare})
 TASKS: Mapping[str, Perform] = MappingProxyType({
-    extras.KIND: _extras, merge.KIND: _merge, inspection.KIND: _inspect, difference.KIND: _compare, plot.KIND: _plot})
+    extras.KIND: _extras, plot.KIND: _plot,
+    **{kind: _on_files(perform) for kind, perform in FILE_TASKS.items()}})
 
 
 def find_task(name: str, tasks: Mapping[str, Perform] = TASKS) -> Perform:

@@ -20,18 +20,21 @@ from modules.core.settings import Settings, check_value, with_values
 from modules.launcher.access import check_exposure, read_accounts
 from modules.launcher.flags import ENVIRONMENT, Flags, add_flags, flags_from
 from modules.launcher.foreign_flags import add_foreign_flags, explain
+from modules.launcher.work_arguments import SUMMARY as WORK_SUMMARY
+from modules.launcher.work_arguments import WORKS, Work, add_work, work_from
 
 SERVE, TXT2IMG, IMG2IMG, TEST, INSPECT = "serve", "txt2img", "img2img", "test", "inspect"
 MAKING = (TXT2IMG, IMG2IMG)
 NEW_EXTENSION, INSTALL_EXTENSION, UPDATE_EXTENSION = "new-extension", "install-extension", "update-extension"
 ON_EXTENSIONS = (NEW_EXTENSION, INSTALL_EXTENSION, UPDATE_EXTENSION)
-COMMANDS = (SERVE, *MAKING, TEST, INSPECT, *ON_EXTENSIONS)
+COMMANDS = (SERVE, *MAKING, *WORKS, TEST, INSPECT, *ON_EXTENSIONS)
 
 _SUMMARY = {
-    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, inspect, test, new-extension, "
-           "install-extension, update-extension (see `webui.py txt2img --help`).",
+    SERVE: "Serve the page and the API. Other commands: txt2img, img2img, merge, merge-loras, extract-lora, "
+           "inspect, test, new-extension, install-extension, update-extension (see `webui.py txt2img --help`).",
     TXT2IMG: "Make pictures without a server.",
     IMG2IMG: "Make pictures from pictures without a server.",
+    **WORK_SUMMARY,
     INSPECT: "Say what a model file is and holds, from its header.",
     TEST: "Install what the tests need and run them; further words go to pytest.",
     NEW_EXTENSION: "Begin an extension: a folder with a working plugin.py, and its test.",
@@ -145,13 +148,14 @@ class InspectArguments:
 class Invocation:
     """One start of the program. ``rest`` goes to pytest; ``warnings`` are lines to show once.
 
-    ``word`` is what a command on extensions is about, ``yes`` that it asks nothing.
+    ``word`` is what a command on extensions is about, ``yes`` that it asks nothing. ``work`` is on model files.
     """
 
     command: str
     flags: Flags
     txt2img: Txt2ImgArguments | None = None
     inspect: InspectArguments | None = None
+    work: Work | None = None
     rest: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     word: str = ""
@@ -181,6 +185,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ,
     flags = flags_from(values)
     if command in MAKING:
         return Invocation(command, flags, txt2img=_arguments(command, values), warnings=warnings)
+    if command in WORKS:
+        return Invocation(command, flags, work=work_from(command, values), warnings=warnings)
     if command == INSPECT:
         asked = InspectArguments(values.word, values.kind, values.check, values.as_json)
         return Invocation(command, flags, inspect=asked, warnings=warnings)
@@ -228,6 +234,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
         _add_sources(parser.add_argument_group("picture to begin from"))
     if command in _WORD:
         parser.add_argument("word", metavar=_WORD[command][0], help=_WORD[command][1])
+    if command in WORKS:
+        add_work(parser, command)
     if command == INSPECT:
         _add_inspection(parser)
     if command in ON_EXTENSIONS:

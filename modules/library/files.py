@@ -227,14 +227,6 @@ class Library:
             raise _not_found("VAE" if kind == VAE else kind.replace("_", " "), text, files)
         return found
 
-    def find_file(self, kind: str, text: str) -> ModelFile:
-        """Return the file of ``kind`` that ``text`` names, as ``find_checkpoint`` does."""
-        files = self.files(kind)
-        found = _match(text, files)
-        if found is None:
-            raise _not_found(kind, text, files)
-        return found
-
     def find_vae(self, text: str, checkpoint: ModelFile | None = None) -> ModelFile | None:
         """Return the VAE that ``text`` names; None means the checkpoint's own.
 

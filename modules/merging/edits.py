@@ -12,7 +12,7 @@ from torch import Tensor
 from modules.adapters.calls import Call
 from modules.adapters.files import find_network, read_calls
 from modules.adapters.fitting import Changes, fit
-from modules.adapters.reading import read_network
+from modules.adapters.reading import Network, read_network
 from modules.core.errors import InvalidModel
 from modules.families.places import places
 from modules.library.files import Library, ModelFile
@@ -27,10 +27,11 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Called:
-    """A network that takes part: what its tag asks for, its file, and what of it fits the checkpoint."""
+    """A network that takes part: what its tag asks for, its file, what that holds, and what fits the checkpoint."""
 
     call: Call
     file: ModelFile
+    network: Network
     changes: Changes
 
     def scale(self, component: str, block: str) -> float:
@@ -64,11 +65,12 @@ def called(text: str, library: Library, model: Checkpoint) -> tuple[Called, ...]
     known, found = places(model.header, model.variant), []
     for call in read_calls(text):
         file = find_network(call.name, library)
-        changes = fit(read_network(Path(file.path)), known, file.name, call.rank)
+        network = read_network(Path(file.path))
+        changes = fit(network, known, file.name, call.rank)
         if not changes.fitting:
             raise InvalidModel(f"{file.name} does not fit {model.name}{_examples(changes.foreign or changes.unread)}.",
                                "It is for another kind of model.")
-        found.append(Called(call, file, changes))
+        found.append(Called(call, file, network, changes))
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from torch import Tensor
@@ -21,9 +22,10 @@ from modules.merging.tensors import raw
 
 PARTIAL = ".partial"
 SPARE = 64 * 1024 * 1024
-# ModelSpec's entry for the sha256 of all tensors' bytes; it is known last and written in its place then.
-HASH = "modelspec.hash_sha256"
-_UNKNOWN = "0x" + "0" * 64
+# ModelSpec's and sd-scripts' entries for the sha256 of all tensors' bytes; it is known last and written in its place.
+HASH, LORA_HASH = "modelspec.hash_sha256", "sshs_model_hash"
+HASHES: Mapping[str, str] = MappingProxyType({HASH: "0x{}", LORA_HASH: "{}"})
+_UNKNOWN = "0" * 64
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -79,7 +81,7 @@ def write_safetensors(path: Path, infos: Sequence[tuple[str, TensorInfo]], metad
                       pieces: Iterable[Tensor]) -> None:
     """Write a file with tensors ``infos``, whose values are ``pieces`` in their order.
 
-    Where the metadata have ``HASH``, it becomes the sha256 of these.
+    Where the metadata have one of ``HASHES``, it becomes the sha256 of these.
     """
     header = header_bytes(infos, metadata)
     digest = hashlib.sha256()
@@ -92,15 +94,15 @@ def write_safetensors(path: Path, infos: Sequence[tuple[str, TensorInfo]], metad
             hashed = beside.submit(digest.update, view)
             _put(file, view)
         hashed.result()
-        if HASH in metadata:
-            file.seek(header.index(_UNKNOWN.encode(), header.index(HASH.encode())))
-            _put(file, f"0x{digest.hexdigest()}".encode())
+        for name in HASHES.keys() & metadata.keys():
+            file.seek(header.index(_UNKNOWN.encode(), header.index(name.encode())))
+            _put(file, digest.hexdigest().encode())
         os.fsync(file.fileno())
 
 
 def header_bytes(infos: Sequence[tuple[str, TensorInfo]], metadata: Mapping[str, str]) -> bytes:
     """Return the length and the header of a safetensors file, aligned to 8 bytes."""
-    told = dict(metadata) | ({HASH: _UNKNOWN} if HASH in metadata else {})
+    told = dict(metadata) | {name: form.format(_UNKNOWN) for name, form in HASHES.items() if name in metadata}
     entries: dict[str, object] = {"__metadata__": told} if told else {}
     begin = 0
     for name, info in infos:

@@ -84,12 +84,12 @@ def _session_routes(app: Any) -> APIRouter:
     @routes.get("/session")
     def session(request: Request, kind: str = "txt2img") -> Any:
         """What a tab that opens shows: its jobs under way, in their order, the last one that has ended, and the last
-        one that has left pictures. ``kind`` is the tab.
+        one that has left pictures. ``kind`` is the tab, or the kinds of its jobs with commas between.
         """
         settings = app.settings.get()
         active, ended = (
             [job for job in app.jobs(owner=owner_of(request), states=states, limit=limit)
-             if job.origin == "page" and job.request.kind == kind]
+             if job.origin == "page" and job.request.kind in kind.split(",")]
             for states, limit in ((ACTIVE, SHOWN_ACTIVE), (ENDED, HISTORY)))
         last, shown = next(iter(ended), None), next((job for job in ended if job.images), None)
         return _fresh({

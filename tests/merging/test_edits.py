@@ -12,8 +12,6 @@ from modules.core.errors import InvalidModel, InvalidRequest, NotFound
 from modules.core.merge import Recipe
 from modules.families import detect
 from modules.families.places import places
-from modules.library.files import Library, folders
-from modules.library.hashes import HashCache
 from modules.library.headers import read_header, read_metadata
 from modules.merging.merge import perform
 from modules.runtime import patches
@@ -24,14 +22,6 @@ from tests.fixtures.tiny_sdxl import write_sdxl_folder, write_tiny_sdxl
 from tests.merging.test_merge import Progress
 
 HALF = torch.float16
-
-
-@pytest.fixture
-def place(tmp_path):
-    library = Library(folders(tmp_path, {}, {}), HashCache(tmp_path / "hashes.sqlite3"))
-    for folder in (library.folders.checkpoints[0], library.folders.lora[0]):
-        folder.mkdir(parents=True)
-    return library
 
 
 def add(place, name, tensors, **metadata):

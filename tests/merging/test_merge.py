@@ -11,8 +11,6 @@ from modules.core.errors import DiskFull, Interrupted, InvalidModel, InvalidRequ
 from modules.core.merge import Recipe
 from modules.core.merge_metadata import read_recipe
 from modules.families import detect
-from modules.library.files import Library, folders
-from modules.library.hashes import HashCache
 from modules.library.headers import read_header, read_metadata
 from modules.merging import writer
 from modules.merging.merge import perform
@@ -44,13 +42,6 @@ class Progress:
 
     def phase(self, text):
         pass
-
-
-@pytest.fixture
-def place(tmp_path):
-    library = Library(folders(tmp_path, {}, {}), HashCache(tmp_path / "hashes.sqlite3"))
-    library.folders.checkpoints[0].mkdir(parents=True)
-    return library
 
 
 @pytest.fixture

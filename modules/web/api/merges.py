@@ -1,4 +1,4 @@
-"""``/darkroom/v1/merges``: checkpoints merged, the methods there are, and the recipe a checkpoint was made by."""
+"""``/darkroom/v1/merges``: checkpoints and LoRAs merged, LoRAs extracted, methods, a checkpoint's recipe."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from modules.core import codec
+from modules.core.lora import LoraExtraction, LoraMerge
 from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
 from modules.core.merge_metadata import read_recipe
@@ -21,21 +22,30 @@ from modules.web.merge_fields import OTHERS, RENAMED, recipe_values
 ORIGIN = "api"
 
 
-def _fields() -> Any:
-    """Return the model of a recipe's fields and, beside them, of A1111's."""
-    hints = typing.get_type_hints(Recipe)
-    described: dict[str, Any] = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(Recipe)}
-    theirs = {**dict.fromkeys(RENAMED), **dict.fromkeys(OTHERS)}
-    described |= {name: (Any, Field(None, description="As in A1111's Checkpoint Merger.")) for name in theirs}
-    return create_model("MergeFields", __config__=ConfigDict(
-        extra="forbid", allow_inf_nan=False, protected_namespaces=()), **described)
+def _fields(work: type, **more: Any) -> Any:
+    """Return the model of what ``work`` has, and of ``more`` fields beside these."""
+    hints = typing.get_type_hints(work)
+    described: dict[str, Any] = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(work)}
+    return create_model(f"{work.__name__}Fields", __config__=ConfigDict(
+        extra="forbid", allow_inf_nan=False, protected_namespaces=()), **described, **more)
 
 
-MergeFields: Any = _fields()
+A1111 = (Any, Field(None, description="As in A1111's Checkpoint Merger."))
+MergeFields: Any = _fields(Recipe, **dict.fromkeys((*RENAMED, *OTHERS), A1111))
+LoraMergeFields: Any = _fields(LoraMerge)
+LoraExtractionFields: Any = _fields(LoraExtraction)
 
 
 class Merge(MergeFields):
     """Checkpoints to merge: the recipe's own fields, or A1111's names for them."""
+
+
+class MergeOfLoras(LoraMergeFields):
+    """LoRAs to merge into one: their tags, as in a prompt, and a checkpoint that they are for."""
+
+
+class Extraction(LoraExtractionFields):
+    """Two checkpoints whose difference becomes a LoRA, and how closely."""
 
 
 class Method(models.Out):
@@ -68,13 +78,27 @@ def router(app: Any, detail: Any) -> APIRouter:
     """Return the routes; ``detail(job, request)`` is a job as the API shows it."""
     routes = APIRouter(prefix="/merges")
 
+    def queue(work: Any, request: Request, response: Response) -> models.Submitted:
+        view = detail(app.submit_work(work, owner=owner_of(request), origin=ORIGIN), request)
+        response.headers["Location"] = view["links"]["self"]
+        return models.Submitted(**view)
+
     @routes.post("", status_code=202)
     def submit(body: Merge, request: Request, response: Response) -> models.Submitted:
         """Queue a merge into a new checkpoint and answer at once; the job's ``result`` has its name and its hash."""
-        job = app.submit_merge(asked(body), owner=owner_of(request), origin=ORIGIN)
-        view = detail(job, request)
-        response.headers["Location"] = view["links"]["self"]
-        return models.Submitted(**view)
+        return queue(codec.decode(Recipe, recipe_values(given(body))), request, response)
+
+    @routes.post("/loras", status_code=202)
+    def loras(body: MergeOfLoras, request: Request, response: Response) -> models.Submitted:
+        """Queue a merge of LoRAs into a new one and answer at once; ``result`` as that of a merge."""
+        return queue(codec.decode(LoraMerge, given(body)), request, response)
+
+    @routes.post("/extractions", status_code=202)
+    def extractions(body: Extraction, request: Request, response: Response) -> models.Submitted:
+        """Queue the extraction of a LoRA and answer at once; ``result`` also has the share of the squared difference
+        that was ``kept``.
+        """
+        return queue(codec.decode(LoraExtraction, given(body)), request, response)
 
     @routes.get("/methods")
     def methods() -> Methods:
@@ -91,6 +115,6 @@ def router(app: Any, detail: Any) -> APIRouter:
     return routes
 
 
-def asked(body: Any) -> Recipe:
-    """Return the recipe of a request. Raises ``InvalidRequest`` naming the field."""
-    return codec.decode(Recipe, recipe_values({name: getattr(body, name) for name in body.model_fields_set}))
+def given(body: Any) -> dict[str, Any]:
+    """Return the fields that a request has."""
+    return {name: getattr(body, name) for name in body.model_fields_set}

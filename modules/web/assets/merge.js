@@ -1,98 +1,57 @@
-// Merges of checkpoints: follows the one under way and shows what the last one made.
+// Work on model files: follows what is under way and shows what the last of it made.
 
-import { address, attempt, call, complain, duration, text } from "./api.js";
+import { attempt, call, complain, text } from "./api.js";
+import { ended, failureHtml, follow, progressHtml } from "./follow.js";
 
-const ENDED = ["finished", "failed", "cancelled", "interrupted"];
+// The kinds of jobs that the tab queues.
+const KINDS = ["merge", "merge_loras", "extract_lora"];
 const NOTHING = { interrupted: "Interrupted; nothing was written.", cancelled: "Cancelled; nothing was written." };
+const GIGABYTE = 1e9;
 
 class Merge extends HTMLElement {
   connectedCallback() {
-    if (!this.firstChild) this.build();
+    if (!this.firstChild) this.innerHTML = '<p class="hint">What is written is named here.</p>';
     this.refresh();
   }
 
   disconnectedCallback() {
-    this.unfollow();
-  }
-
-  build() {
-    this.innerHTML = `
-      <div class="failure" role="alert" hidden></div>
-      <div class="progress" hidden>
-        <div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-label="Progress"><i></i></div>
-        <div class="state-row"><div class="state" aria-live="polite"></div>
-          <button type="button" class="button" id="modelmerger_cancel">Cancel</button></div></div>
-      <div class="merged" aria-live="polite"><p class="hint">The new checkpoint is named here once it is written.</p></div>
-      <ul class="warnings" hidden></ul>`;
-    this.querySelector("#modelmerger_cancel").addEventListener("click", () => attempt(() => call(`jobs/${this.job.id}/cancel`, {})));
-  }
-
-  part(selector) {
-    return this.querySelector(selector);
+    this.stop?.();
   }
 
   async refresh() {
-    const answer = await attempt(() => call("session?kind=merge"));
+    const answer = await attempt(() => call(`session?kind=${KINDS}`));
     if (!answer || !this.isConnected) return;
+    this.stop?.();
     const current = answer.active[0];
-    if (current) {
-      this.update(current);
-      this.follow(current.id);
-    } else if (answer.last) {
-      this.show(answer.last);
-    }
-  }
-
-  follow(id) {
-    this.unfollow();
-    this.source = new EventSource(address(`darkroom/page/jobs/${id}/events`));
-    for (const kind of ["progress", "ended"]) this.source.addEventListener(kind, (event) => this.update(JSON.parse(event.data)));
-  }
-
-  unfollow() {
-    this.source?.close();
-    this.source = null;
+    if (current) this.stop = follow(current.id, (job) => this.update(job));
+    else if (answer.last) this.show(answer.last);
   }
 
   update(job) {
-    if (ENDED.includes(job.state)) {
-      this.unfollow();
+    if (ended(job)) {
       this.show(job);
-      if (job.state === "finished") document.getElementById("refresh_sd_model_checkpoint")?.click();
+      if (job.state === "finished") for (const id of ["refresh_sd_model_checkpoint", "modelmerger_reload"]) document.getElementById(id)?.click();
       this.refresh();
       return;
     }
-    this.job = job;
-    this.fail(null);
-    const { fraction = 0, phase = "", eta = null } = job.progress || {};
-    const percent = Math.round(fraction * 100);
-    const bar = this.part(".bar");
-    this.part(".progress").hidden = false;
-    bar.setAttribute("aria-valuenow", percent);
-    bar.firstElementChild.style.width = `${percent}%`;
-    bar.classList.toggle("unknown", job.state === "queued" || !fraction);
-    this.part(".state").textContent = job.state === "queued" ? "Waiting in the queue"
-      : [phase, fraction ? `${percent}%` : "", eta === null ? "" : `${duration(eta)} left`].filter(Boolean).join(" · ") || "Starting";
+    this.innerHTML = progressHtml(job);
+    const cancel = this.querySelector('[data-do="cancel"]');
+    cancel.id = "modelmerger_cancel";
+    cancel.addEventListener("click", () => attempt(() => call(`jobs/${job.id}/cancel`, {})));
   }
 
   show(job) {
-    this.part(".progress").hidden = true;
-    this.fail(job.failure);
-    const { name, size, sha256, tensors } = job.result;
-    this.part(".merged").innerHTML = name
-      ? `<h3>${text(name)}</h3><dl class="items"><dt>Size</dt><dd>${(size / 1e9).toFixed(2)} GB</dd><dt>Tensors</dt><dd>${tensors}</dd>
-        <dt>sha256</dt><dd>${text(sha256)}</dd></dl><p class="hint">It is among the checkpoints at the top.</p>`
-      : `<p class="hint">${NOTHING[job.state] || ""}</p>`;
-    const list = this.part(".warnings");
-    list.hidden = !job.warnings.length;
-    list.innerHTML = job.warnings.map((warning) => `<li>${text(warning)}</li>`).join("");
+    this.innerHTML = failureHtml(job.failure) + (job.result.name ? made(job) : `<p class="hint">${NOTHING[job.state] || ""}</p>`)
+      + (job.warnings.length ? `<ul class="warnings">${job.warnings.map((warning) => `<li>${text(warning)}</li>`).join("")}</ul>` : "");
   }
+}
 
-  fail(failure) {
-    const panel = this.part(".failure");
-    panel.hidden = !failure;
-    if (failure) panel.innerHTML = `<b>${text(failure.message)}</b>${failure.hint ? `<p>${text(failure.hint)}</p>` : ""}`;
-  }
+function made(job) {
+  const { name, title, size, sha256, tensors, kept } = job.result;
+  const rows = [["Size", size < GIGABYTE ? `${(size / 1e6).toFixed(1)} MB` : `${(size / GIGABYTE).toFixed(2)} GB`], ["Tensors", tensors],
+    ...(kept === undefined ? [] : [["Difference kept", `${(kept * 100).toFixed(1)} % of its square`]]), ["sha256", text(sha256)]];
+  return `<div class="merged"><h3>${text(name)}</h3><dl class="items">${rows.map(([label, value]) => `<dt>${label}</dt><dd>${value}</dd>`).join("")}</dl>
+    <p class="hint">It is among the ${title ? "checkpoints at the top" : "LoRAs"}.</p></div>`;
 }
 
 // What one of the tab's buttons came to: a job to follow, or why there is none.

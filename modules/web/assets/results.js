@@ -2,12 +2,12 @@
 
 import { address, attempt, call, complain, duration, sendButtons, sendTo, sendToForm, text } from "./api.js";
 import { comparison } from "./extras.js";
+import { ended } from "./follow.js";
 import { view } from "./viewer.js";
 
 const RETRY = 3000;
 const PHASES = { queued: "Waiting in the queue" };
 const NOTHING = { finished: "Skipped", interrupted: "Interrupted", cancelled: "Cancelled" };
-const ENDED = ["finished", "failed", "cancelled", "interrupted"];
 
 const UPSCALE = `<button type="button" class="button" id="txt2img_upscale" data-do="upscale" title="Makes the shown picture again with the settings of Hires. fix"><span aria-hidden="true">✨</span>&nbsp;Hires. fix</button>`;
 
@@ -130,7 +130,7 @@ class Results extends HTMLElement {
 
   update(job) {
     this.job = job;
-    if (ENDED.includes(job.state)) {
+    if (ended(job)) {
       this.unfollow();
       this.idle();
       this.showJob(job);
@@ -239,7 +239,7 @@ class Results extends HTMLElement {
     const label = `Result ${index + 1} of ${this.shown.length}`;
     if (this.tab === "extras") stage.innerHTML = comparison(image, label);
     else stage.innerHTML = `<button type="button" class="open" data-do="view" aria-label="Open full screen"><img class="picture" alt="${label}" src="${address(image.url)}" width="${image.width}" height="${image.height}"></button>`;
-    if (live && this.job && !ENDED.includes(this.job.state)) stage.append(live);
+    if (live && this.job && !ended(this.job)) stage.append(live);
     this.part(`#save_${this.tab}`).href = address(image.url);
     this.querySelectorAll(".strip button").forEach((button, at) => button.setAttribute("aria-selected", at === index));
   }
@@ -320,7 +320,7 @@ export function submitted(answer) {
 }
 
 export async function interrupt() {
-  const id = session.panel?.job && !ENDED.includes(session.panel.job.state) ? session.panel.job.id : null;
+  const id = session.panel?.job && !ended(session.panel.job) ? session.panel.job.id : null;
   await attempt(() => (id ? call(`jobs/${id}/cancel`, {}) : call("queue/interrupt", {})));
 }
 

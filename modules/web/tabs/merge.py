@@ -14,13 +14,16 @@ from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
 from modules.core.merge_metadata import combined, read_recipe
 from modules.library.headers import read_header, read_metadata
+from modules.web import work_form
 from modules.web.answers import failure_view, owner_of
 from modules.web.controls import Controls, markup, shown_choices
-from modules.web.events import listen, quietly, restoring
-from modules.web.form import Field, Form, restored, to_storage, value_of, with_choices
+from modules.web.events import quietly, restoring
+from modules.web.form import Field, Form, restored, to_storage
 from modules.web.generation import queued
+from modules.web.lora_forms import SECTIONS, TAGS_HELP
 from modules.web.merge_fields import CONFIG_LABELS
 from modules.web.tabs import Tab
+from modules.web.work_form import listed, tell, values_from
 
 TAB = "modelmerger"
 MODELS = ("model_a", "model_b", "model_c")
@@ -50,6 +53,8 @@ FIELDS: Form = (
     Field("config", "Copy config from", "radio", merge.FROM_ANY, f"{TAB}_config_method", choices=merge.CONFIGS,
           labels=CONFIG_LABELS, strict=True),
     Field("vae", "Bake in VAE", "choice", "", f"{TAB}_bake_in_vae", empty="None"),
+    Field("loras", "LoRAs to add", "text", "", f"{TAB}_loras_to_add", lines=3, help=TAGS_HELP,
+          placeholder="<lora:name:0.8>"),
     Field("discard", "Discard weights with matching name", "text", "", f"{TAB}_discard_weights"),
     Field("save_metadata", "Save metadata", "checkbox", True, f"{TAB}_save_metadata"),
     Field("add_recipe", "Add merge recipe metadata", "checkbox", True, f"{TAB}_add_recipe"),
@@ -62,12 +67,12 @@ def form(app: Any) -> Form:
     """Return the fields with the models and VAEs that are on disk now."""
     models, vaes = ([one.name for one in found] for found in (app.library.checkpoints(), app.library.vaes()))
     choices = dict.fromkeys(MODELS, models) | {"vae": vaes}
-    return tuple(with_choices(field, choices[field.name]) if field.name in choices else field for field in FIELDS)
+    return listed(FIELDS, choices)
 
 
 def recipe(values: Mapping[str, Any]) -> Recipe:
     """Return the recipe that the values of the form ask for; raises ``InvalidRequest`` naming the field."""
-    return Recipe(**{field.name: value_of(field, values.get(field.name)) for field in FIELDS})
+    return Recipe(**values_from(FIELDS, values))
 
 
 def values_of(found: Recipe, app: Any) -> dict[str, Any]:
@@ -81,17 +86,27 @@ def values_of(found: Recipe, app: Any) -> dict[str, Any]:
     return values | {name: here(values[name]) for name in MODELS if values[name]}
 
 
-def build(app: Any) -> Controls:
-    """Lay the tab out; return its controls."""
-    controls = Controls(form(app))
+def build(app: Any) -> tuple[Controls, ...]:
+    """Lay the tab out; return the controls of its sections, the merging of checkpoints first."""
     with gr.Row(elem_id=f"{TAB}_body", elem_classes="tab-columns", equal_height=False):
-        with gr.Column(elem_id=f"{TAB}_settings", min_width=320, scale=3):
-            _models(controls)
-            _output(controls)
-            _metadata(controls)
+        with gr.Column(elem_id=f"{TAB}_settings", min_width=320, scale=3), gr.Tabs(elem_id=f"{TAB}_sections"):
+            with gr.Tab("Checkpoints", elem_id=f"{TAB}_checkpoints"):
+                controls = _checkpoints(app)
+            others = []
+            for section in SECTIONS:
+                with gr.Tab(section.label, elem_id=f"{section.id}_section"):
+                    others.append(work_form.build(section, app))
         with gr.Column(elem_id=f"{TAB}_results_column", min_width=320, scale=2):
-            controls.button("Merge", f"{TAB}_merge", variant="primary")
             markup("<darkroom-merge></darkroom-merge>", elem_id=f"{TAB}_results")
+    return (controls, *others)
+
+
+def _checkpoints(app: Any) -> Controls:
+    controls = Controls(form(app))
+    _models(controls)
+    _output(controls)
+    _metadata(controls)
+    work_form.act(controls, "Merge", f"{TAB}_merge")
     return controls
 
 
@@ -110,6 +125,8 @@ def _models(controls: Controls) -> None:
         controls.show("block_alpha")
         controls.show("block_beta", visible=False)
         controls.show("rules")
+    with gr.Accordion("LoRAs", open=False, elem_id=f"{TAB}_loras_accordion"):
+        work_form.show_loras(controls, f"{TAB}_add_lora")
 
 
 def _output(controls: Controls) -> None:
@@ -151,8 +168,17 @@ def shown(method: str, controls: Controls) -> dict[Any, Any]:
     }
 
 
-def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
-    """Connect the tab: its form is kept, its button queues a merge, recipes are read back into it."""
+def wire(sections: tuple[Controls, ...], app: Any, tab: Any, page: Any) -> None:
+    """Connect the sections: their forms are kept, their buttons queue, recipes are read back into the first."""
+    controls, *others = sections
+    again = gr.Button(visible="hidden", elem_id=f"{TAB}_reload")
+    opened = [tab.select, again.click]
+    _wire_checkpoints(controls, app, [*opened, controls.buttons[f"{TAB}_refresh"].click])
+    for section, own in zip(SECTIONS, others, strict=True):
+        work_form.wire(section, own, app, TAB, opened)
+
+
+def _wire_checkpoints(controls: Controls, app: Any, opened: list[Any]) -> None:
     changing = [controls.places["formula"], *(controls[name] for name in (
         "model_b", "model_c", "alpha", "beta", "block_beta", "seed"))]
     told = gr.Textbox(visible="hidden", elem_id=f"{TAB}_submitted")
@@ -163,11 +189,11 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     def show(request: gr.Request) -> Any:
         current = form(app)
         values = restored(current, app.forms.load(owner_of(request.request), TAB))
-        return _filled(controls, current, values)
+        return _filled(controls, current, values) | work_form.added(controls, app)
 
     def submit(data: dict[Any, Any], request: gr.Request) -> str:
         keep(data, request)
-        return queued(lambda: app.submit_merge(recipe(controls.values(data)), owner=owner_of(request.request)))
+        return queued(lambda: app.submit_work(recipe(controls.values(data)), owner=owner_of(request.request)))
 
     def read(data: dict[Any, Any], request: gr.Request) -> Any:
         try:
@@ -188,17 +214,16 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         return {controls["metadata_json"]: text, told: "{}"}
 
     everything = [*controls.outputs(), controls.places["formula"]]
-    restoring([tab.select, controls.buttons[f"{TAB}_refresh"].click], TAB, show, everything)
-    listen([control.blur if field.kind == "text" else control.input for field, control in (
-        (field, controls[field.name]) for field in FIELDS)], keep, inputs=controls.inputs(), trigger_mode="always_last")
+    restoring(opened, TAB, show, [*everything, *work_form.added_outputs(controls)])
+    work_form.keeping(controls, keep)
     quietly(controls["method"].change, lambda method: shown(method, controls), inputs=controls["method"],
             outputs=changing)
     merged = quietly(controls.buttons[f"{TAB}_merge"].click, submit, inputs=controls.inputs(), outputs=told)
-    _tell(merged, told)
-    _tell(quietly(controls.buttons[f"{TAB}_read_recipe"].click, read, inputs=controls.inputs(),
-                  outputs=[*everything, told]), told)
-    _tell(quietly(controls.buttons[f"{TAB}_read_metadata"].click, metadata, inputs=controls.inputs(),
-                  outputs=[controls["metadata_json"], told]), told)
+    tell(merged, told)
+    tell(quietly(controls.buttons[f"{TAB}_read_recipe"].click, read, inputs=controls.inputs(),
+                 outputs=[*everything, told]), told)
+    tell(quietly(controls.buttons[f"{TAB}_read_metadata"].click, metadata, inputs=controls.inputs(),
+                 outputs=[controls["metadata_json"], told]), told)
 
 
 def _filled(controls: Controls, current: Form, values: Mapping[str, Any]) -> dict[Any, Any]:
@@ -209,10 +234,6 @@ def _filled(controls: Controls, current: Form, values: Mapping[str, Any]) -> dic
         if field.name in (*MODELS, "vae"):
             updates[controls[field.name]]["choices"] = shown_choices(field)
     return updates
-
-
-def _tell(event: Any, told: Any) -> None:
-    quietly(event.then, inputs=told, js="answer => window.darkroom.merging(JSON.parse(answer || '{}'))")
 
 
 ENTRY = Tab(TAB, "Checkpoint Merger", build, wire)

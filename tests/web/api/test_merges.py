@@ -3,6 +3,7 @@ import json
 import pytest
 
 from modules.core.codec import decode
+from modules.core.lora import LoraExtraction, LoraMerge
 from modules.core.merge import Recipe
 from modules.core.merge_metadata import OURS
 from tests.fixtures.fake_engine import write_stand_in_checkpoint
@@ -50,6 +51,29 @@ def test_fields_of_a1111_are_accepted(client, app, models):
 def test_what_cannot_be_is_refused_at_once(client, models, change, status, words):
     answer = client.post("/darkroom/v1/merges", json={"model_a": "a", "model_b": "b", **change})
     assert answer.status_code == status and words in answer.json()["detail"]
+
+
+def test_loras_are_merged_and_extracted(client, app, models):
+    folder = app.folders.lora[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "style.safetensors").write_bytes((models / "a.safetensors").read_bytes())
+    asked = client.post("/darkroom/v1/merges/loras", json={"loras": "<lora:style:0.5>", "model": "a", "rank": 8})
+    assert asked.status_code == 202, asked.text
+    job = app.wait(asked.json()["id"], 10)
+    assert decode(LoraMerge, job.request.values) == LoraMerge("<lora:style:0.5>", "a.safetensors", 8, "style-merged")
+    asked = client.post("/darkroom/v1/merges/extractions", json={"model_a": "a", "model_b": "b", "rank": 4})
+    assert asked.status_code == 202, asked.text
+    job = app.wait(asked.json()["id"], 10)
+    assert job.result["kept"] == 0.5 and job.request.kind == "extract_lora"
+    assert decode(LoraExtraction, job.request.values) == LoraExtraction("a.safetensors", "b.safetensors", 4,
+                                                                       name="b - a (4)")
+    for path, body, status, words in (
+        ("loras", {"loras": "<lora:none:1>"}, 404, "no lora"), ("loras", {"loras": "none"}, 422, "as in a prompt"),
+        ("loras", {"loras": "<lora:style:1>", "name": "style"}, 422, "already"), ("loras", {}, 422, "No LoRAs"),
+        ("extractions", {"model_a": "a"}, 422, "Model B"), ("extractions", {"rank": "x"}, 422, "rank"),
+    ):
+        answer = client.post(f"/darkroom/v1/merges/{path}", json=body)
+        assert answer.status_code == status and words in answer.json()["detail"], answer.text
 
 
 def test_methods_are_listed_and_recipes_read(client, models):
