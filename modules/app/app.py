@@ -136,12 +136,17 @@ class App:
             created=time.time(), warnings=tuple(warnings), origin=origin))
 
     def submit_extras(self, extras: Extras, *, owner: str = "", blocking: bool = False, origin: str = "page",
-                      warnings: Sequence[str] = ()) -> Job:
-        """Queue pictures to enlarge; those that a page asks for are saved. Raises ``InvalidRequest``, ``NotFound``."""
+                      warnings: Sequence[str] = (), folder: str = "", shown: bool = True) -> Job:
+        """Queue pictures to enlarge; those that a page asks for are saved. Raises ``InvalidRequest``, ``NotFound``.
+
+        ``folder`` and ``shown`` are as in ``Task``.
+        """
         admitted, skipped = admission.admit_extras(extras, self._desk())
-        count = len(admitted.sources)
+        count, settings = len(admitted.sources), self.settings.get()
+        if folder:  # who names one wants them there
+            settings = dataclasses.replace(settings, samples_save=True)
         task = Task(KIND, codec.encode(admitted), "Extras", f"{admitted.upscaler_1}, {count} picture{'s'[:count > 1]}",
-                    count, self.settings.get(), save_images=not blocking)
+                    count, settings, save_images=not blocking, folder=folder, shown=shown)
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin, warnings=(*warnings, *skipped))
 
     def submit_work(self, work: Work, *, owner: str = "", blocking: bool = False, origin: str = "page") -> Job:

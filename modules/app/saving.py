@@ -32,6 +32,8 @@ WAITING_PICTURES = 8
 MAX_GRID_PIXELS = 128 * 1024 * 1024
 # The names of what tasks make: the number alone where there is no source.
 NAMED_AS_SOURCE = "[number]-[basename]"
+# And those of a batch in a folder of its own, where they lie in the order of their sources.
+BELOW_FOLDER = "[basename]-[number]"
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ class Saver:
         text = infotext.format(picture.prompt, picture.negative_prompt, parameters)
         about = facts(request, picture, parameters)
         ending = f"-{picture.stage}" if picture.stage else ""
-        pattern = NAMED_AS_SOURCE if isinstance(request, Task) and picture.kind == PICTURE else ""
-        target = Target(about, request.kind, picture.kind, not self._wants_file(picture), ending, pattern)
+        pattern, folder = ("", "") if isinstance(request, Request) else (NAMED_AS_SOURCE, request.folder)
+        pattern = (BELOW_FOLDER if folder else pattern) if picture.kind == PICTURE else ""
+        target = Target(about, request.kind, picture.kind, not self._wants_file(picture), ending, pattern, folder)
         path = self._storage.outputs.save(picture.image, text, target, request.settings)
         return SavedImage(str(path), picture.kind, picture.image.width, picture.image.height, picture.seed, text,
                           picture.index)

@@ -21,7 +21,8 @@ class Task:
     ``title`` and ``summary`` are what the queue's list shows. ``pictures`` is how many pictures or steps of equal
     length progress is counted in. ``gathers`` says that it is the last part of a job and needs what the others have
     made: ``values`` has them under ``parts`` when it runs. ``tab`` is the tab to whose pictures its own belong, empty
-    for its own.
+    for its own. With ``folder``, below that of the kind's results, pictures are saved there under their sources' names.
+    Of a job that is not ``shown`` the page says only how many pictures were saved.
     """
 
     task: str
@@ -33,6 +34,8 @@ class Task:
     save_images: bool = True
     gathers: bool = False
     tab: str = ""
+    folder: str = ""
+    shown: bool = True
 
     @property
     def kind(self) -> str:

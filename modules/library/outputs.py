@@ -38,7 +38,7 @@ class Target:
 
     With ``spool`` it goes to the folder of pictures that were asked not to be saved, whatever the settings say.
     ``ending`` is put at the end of the file's name. ``pattern`` takes the place of the settings' patterns for names
-    and subfolders.
+    and subfolders, ``subfolder``, as it is, that of those for subfolders.
     """
 
     facts: Facts
@@ -47,6 +47,7 @@ class Target:
     spool: bool = False
     ending: str = ""
     pattern: str = ""
+    subfolder: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Outputs:
         name = f"{patterns.sanitised(target.tab)}-{'grids' if target.kind == GRID else 'images'}"
         subfolders = settings.save_to_dirs and not target.pattern
         pattern = (settings.directories_filename_pattern or "[prompt_words]") if subfolders else ""
-        return self._folders.outputs.joinpath(name, *patterns.safe_path(patterns.expand(pattern, target.facts)))
+        below = target.subfolder or patterns.expand(pattern, target.facts)
+        return self._folders.outputs.joinpath(name, *patterns.safe_path(below))
 
     def _store(self, folder: Path, name: _Name, suffix: str, data: bytes) -> Path:
         partial, number = self._reserve(folder, name)

@@ -97,13 +97,13 @@ def requests(base: Request, found: Found, properties: Sequence[str], output: str
 
 
 def output_folder(text: str) -> str:
-    """Return the folder that ``text`` names, relative to that of img2img's results; empty for the usual one.
+    """Return the folder that ``text`` names, relative to that of the tab's results; empty for the usual one.
 
     Raises ``InvalidRequest`` for one that may lie elsewhere, so that no form can write outside the results.
     """
     text = text.strip()
     if Path(text).is_absolute() or PureWindowsPath(text).anchor or ".." in re.split(r"[/\\]", text):
-        raise InvalidRequest(f"Output directory: {text} is not below the folder of img2img's results.",
+        raise InvalidRequest(f"Output directory: {text} is not below the folder of the results.",
                              "Give a name like portraits or trip/day 1.")
     return text
 

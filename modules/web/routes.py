@@ -84,19 +84,20 @@ def _session_routes(app: Any) -> APIRouter:
     @routes.get("/session")
     def session(request: Request, kind: str = "txt2img") -> Any:
         """What a tab that opens shows: its jobs under way, in their order, the last one that has ended, and the last
-        one that has left pictures. ``kind`` is the tab, or the kinds of its jobs with commas between.
+        one that has left pictures to show. ``kind`` is the tab, or the kinds of its jobs with commas between.
         """
         settings = app.settings.get()
         active, ended = (
             [job for job in app.jobs(owner=owner_of(request), states=states, limit=limit)
              if job.origin == "page" and job.request.kind in kind.split(",")]
             for states, limit in ((ACTIVE, SHOWN_ACTIVE), (ENDED, HISTORY)))
-        last, shown = next(iter(ended), None), next((job for job in ended if job.images), None)
+        views = (job_view(job) for job in ended)
+        last, shown = next(iter(ended), None), next((view for view in views if view["images"]), None)
         return _fresh({
             "active": [job_view(job) for job in active],
             "paused": app.paused,
             "last": job_view(last) if last else None,
-            "pictures": job_view(shown) if shown else None,
+            "pictures": shown,
             "models": len(app.library.checkpoints()),
             "folder": str(app.library.folders.checkpoints[0]),
             "tokens": not settings.disable_token_counters,

@@ -30,12 +30,18 @@ PAGE = Addresses("darkroom/page/jobs", "pictures")
 
 
 def job_view(job: Job, addresses: Addresses = PAGE) -> dict[str, Any]:
-    """Return a job without its request; addresses are relative to the page's root unless others are given."""
+    """Return a job without its request; addresses are relative to the page's root unless others are given.
+
+    To the page a job has no images that is not to be shown; ``saved`` counts them all the same.
+    """
+    hidden = addresses == PAGE and isinstance(job.request, Task) and not job.request.shown
+    images = () if hidden else job.images
     return {
         "id": job.id, "state": job.state, "parent": job.parent, "origin": job.origin,
         "created": job.created, "started": job.started, "ended": job.ended,
-        "images": [image_view(addresses.picture(job.id, index), image) for index, image in enumerate(job.images)],
-        "shown": list(shown_images(job)),
+        "images": [image_view(addresses.picture(job.id, index), image) for index, image in enumerate(images)],
+        "shown": [] if hidden else list(shown_images(job)),
+        "saved": len(job.images),
         "failure": dataclasses.asdict(job.failure) if job.failure else None,
         "warnings": list(job.warnings),
         "result": dict(job.result),

@@ -13,6 +13,7 @@ from modules.core.plan import ModelRef
 from modules.core.request import Request
 from modules.core.result import FinishedPicture, SavedImage
 from modules.core.settings import Settings
+from modules.core.task import Task
 from modules.library.files import folders
 from modules.library.hashes import HashCache
 from modules.library.images import read_image_info
@@ -42,6 +43,21 @@ def finished(model, index=0, **parameters):
     entries = {"Steps": "1", "Seed": str(5 + index), "Size": "64x64", "Model hash": "", "Model": "model"} | parameters
     image = Image.new("RGB", (64, 64), (index * 20, 0, 0))
     return FinishedPicture(index, image, "a cat", "", 5 + index, 1, ModelRef(model), entries)
+
+
+@pytest.mark.parametrize(("folder", "paths"), [
+    ("", ["00000-a cat.png", "00001-a cat.png"]),
+    ("trip/day [seed]", ["trip/day [seed]/a cat-00000.png", "trip/day [seed]/a cat-00001.png"]),
+    ("../../x", ["x/a cat-00000.png", "x/a cat-00001.png"]),
+])
+def test_a_task_may_have_a_folder_of_its_own_where_pictures_have_their_sources_names(places, hashes, folder, paths):
+    task = Task("extras", {}, pictures=2, folder=folder, settings=Settings(directories_filename_pattern="[seed]"))
+    with Saver(Run("j", task), Storage(Outputs(places), hashes), lambda message: None) as saver:
+        for index in range(2):
+            saver.put(dataclasses.replace(finished("", index), basename="a cat"))
+    saver.check()
+    found = places.outputs / "extras-images"
+    assert [image.path for image in saver.saved] == [str(found / path) for path in paths]
 
 
 def test_pictures_are_on_disk_with_their_hash_before_anybody_hears_of_them(places, hashes, model):

@@ -60,6 +60,24 @@ def test_modes_and_sizes_show_what_belongs_to_them(open_page, site):
     expect(page.locator("#extras_results .strip button")).to_have_count(3)
 
 
+def test_a_folder_goes_to_a_folder_without_being_shown(open_page, site, tmp_path):
+    for i in range(2):
+        picture((20 + i, 12)).save(tmp_path / f"curlew {i}.png")
+    page = open_page()
+    page.get_by_role("tab", name="Extras").click()
+    page.locator("#mode_extras").get_by_text("Batch from Directory").click()
+    page.locator("#extras_batch_input_dir").get_by_role("textbox").fill(str(tmp_path))
+    page.locator("#extras_batch_output_dir").get_by_role("textbox").fill("curlews")
+    page.locator("#extras_show_extras_results input").uncheck()
+    chosen(page)
+    page.click("#extras_generate")
+    expect(page.locator("#extras_results .stage")).to_contain_text("2 pictures were saved")
+    expect(page.locator("#extras_results .strip button")).to_have_count(0)
+    # The engine of these tests has its own place for pictures.
+    latest = next(job for job in site.app.jobs() if job.request.kind == "extras")
+    assert (latest.request.folder, len(latest.images)) == ("curlews", 2)
+
+
 def test_a_result_of_txt2img_is_sent_to_extras_with_its_infotext(open_page, site):
     job = site.app.wait(site.app.submit(Request(prompt="a bittern", steps=1, width=64, height=64)).id, 5)
     # The engine of these tests writes no infotext into its files.

@@ -9,7 +9,7 @@ const PAGE = 60;
 const MOST = 200;
 const PAUSE = 700;
 const CHOICES = "darkroom-networks";
-const FAMILIES = { sd15: "SD 1.x", sd2: "SD 2.x", sdxl: "SDXL", sd3: "SD 3", flux: "Flux", other: "Another model" };
+const FAMILIES = { sd15: "SD 1.x", sd2: "SD 2.x", sdxl: "SDXL", x4_upscaler: "x4 upscaler", sd3: "SD 3", flux: "Flux", other: "Another model" };
 
 // What each tab looks at; its element is not in the page while another tab is open.
 const looks = {};

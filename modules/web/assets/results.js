@@ -184,10 +184,14 @@ class Results extends HTMLElement {
   }
 
   showJob(job) {
-    if (job.images.length) this.showImages(job);
+    if (job.saved) this.showImages(job);
+    if (job.saved && !job.images.length) {
+      const pictures = job.saved === 1 ? "picture was" : "pictures were";
+      this.part(".stage").innerHTML = `<p class="hint">${job.saved} ${pictures} saved.</p>`;
+    }
     this.shownJob = job.id;
     this.fail(job.failure);
-    const nothing = !job.images.length && !job.failure;
+    const nothing = !job.saved && !job.failure;
     const notes = nothing ? [...job.warnings, `${NOTHING[job.state]} before a picture was finished.`] : job.warnings;
     const list = this.part(".warnings");
     list.hidden = !notes.length;

@@ -32,12 +32,16 @@ from modules.web.tabs import Tab
 TAB = KIND
 SINGLE, BATCH, DIRECTORY = "single", "batch", "directory"
 UPSCALERS = ("upscaler_1", "upscaler_2")
+OF_DIRECTORY = ("batch_input_dir", "batch_output_dir", "show_extras_results")
 
 FIELDS: Form = (
     Field("mode", "Mode", "radio", SINGLE, "mode_extras", choices=(SINGLE, BATCH, DIRECTORY),
           labels=("Single Image", "Batch Process", "Batch from Directory"), strict=True),
     Field("batch_input_dir", "Input directory", "text", "", "extras_batch_input_dir",
           placeholder="A folder on the server"),
+    Field("batch_output_dir", "Output directory", "text", "", "extras_batch_output_dir",
+          placeholder="Folder among the results of Extras, files named as their pictures; empty: as usual"),
+    Field("show_extras_results", "Show result images", "checkbox", True, "extras_show_extras_results"),
     Field("resize_mode", "Resize", "radio", SCALE_BY, "extras_resize_mode", choices=(SCALE_BY, SCALE_TO),
           labels=("Scale by", "Scale to"), strict=True),
     Field("upscaling_resize", "Resize", "slider", 4.0, "extras_upscaling_resize", "", 1.0, 8.0, 0.05),
@@ -57,7 +61,7 @@ def form(app: Any) -> Form:
     found = [with_choices(field, names) if field.name in UPSCALERS else field for field in FIELDS]
     if not image_batch.is_local(app):
         mode = dataclasses.replace(FIELDS[0], choices=FIELDS[0].choices[:2], labels=FIELDS[0].labels[:2])
-        found = [mode, *(field for field in found[1:] if field.name != "batch_input_dir")]
+        found = [mode, *(field for field in found[1:] if field.name not in OF_DIRECTORY)]
     plugins = (plugin for plugin in app.host.plugins() if TAB in plugin.panels)
     return (*found, *(field for plugin in plugins for field in plugin_fields(plugin.id, plugin.Params, TAB)))
 
@@ -76,7 +80,10 @@ def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job
         raise InvalidRequest("No upscaler is chosen.", "Choose one under Upscaler 1.")
     sources, problems = _sources(str(typed["mode"]), values, app)
     wanted = dataclasses.replace(wanted, sources=sources)
-    return cast(Job, app.submit_extras(wanted, owner=owner, warnings=problems))
+    folder, shown = "", True
+    if typed["mode"] == DIRECTORY:
+        folder, shown = image_batch.output_folder(typed["batch_output_dir"]), typed["show_extras_results"]
+    return cast(Job, app.submit_extras(wanted, owner=owner, warnings=problems, folder=folder, shown=shown))
 
 
 def source_of(stored: Mapping[str, Any]) -> Source | None:
@@ -128,7 +135,8 @@ def _pictures(controls: Controls) -> None:
         markup('<darkroom-batch tab="extras"></darkroom-batch>')
     if any(field.name == "batch_input_dir" for field in controls.form):
         with gr.Column(elem_classes=["only", f"in-{DIRECTORY}"]):
-            controls.show("batch_input_dir")
+            for name in OF_DIRECTORY:
+                controls.show(name)
 
 
 def _size(controls: Controls) -> None:

@@ -68,6 +68,19 @@ def test_a_folder_without_its_broken_file(app, tmp_path):
     assert len(job.warnings) == 1 and job.warnings[0].startswith("broken.png was skipped")
 
 
+def test_results_of_a_folder_go_to_a_folder_and_need_not_be_shown(app, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    directory = {"mode": "directory", "batch_input_dir": str(tmp_path), "batch_output_dir": " trip/day 1 ",
+                 "show_extras_results": False}
+    task = submitted(app, **directory)
+    assert (task.folder, task.shown) == ("trip/day 1", False)
+    task = submitted(app, **{**directory, "mode": "single", "source": brought(app)})
+    assert (task.folder, task.shown) == ("", True)
+    for outside in ("/etc", "../x", "a/../../b", "C:\\x"):
+        with pytest.raises(InvalidRequest, match="not below the folder"):
+            submitted(app, **{**directory, "batch_output_dir": outside})
+
+
 @pytest.mark.parametrize("given, words", [
     ({}, "no picture"), ({"mode": "batch"}, "no picture"), ({"mode": "directory"}, "Input directory is empty"),
     ({"mode": "directory", "batch_input_dir": "/no/such/place"}, "cannot be read"),
@@ -81,7 +94,7 @@ def test_what_is_missing_is_said(app, given, words):
 def test_folders_are_not_offered_where_others_reach_the_program(app):
     shared = dataclasses.replace(app, flags=dataclasses.replace(app.flags, listen=True))
     fields = {field.name: field for field in extras.form(shared)}
-    assert "batch_input_dir" not in fields and fields["mode"].choices == ("single", "batch")
+    assert not fields.keys() & set(extras.OF_DIRECTORY) and fields["mode"].choices == ("single", "batch")
     with pytest.raises((Forbidden, InvalidRequest)):
         submitted(shared, mode="directory", batch_input_dir="/")
     with gr.Blocks():
