@@ -2,8 +2,8 @@
 
 ``.param`` is text: a magic number, two counts, then a layer a line: kind, name, how many inputs and outputs, their
 names, and ``key=value`` pairs. ``.bin`` holds the layers' weights in that order. What is understood are the graphs of
-ESRGAN (RRDBNet, Real-ESRGAN x4plus) and of Real-ESRGAN's compact networks; any other is refused, for its weights would
-be put where they do not belong.
+ESRGAN (RRDBNet, Real-ESRGAN x4plus and x2plus) and of Real-ESRGAN's compact networks; any other (waifu2x, Real-CUGAN,
+networks with transformers, weights in eight bits) is refused, for its weights would be put where they do not belong.
 """
 
 from __future__ import annotations
@@ -87,11 +87,19 @@ def _names(layers: Sequence[Layer], name: str) -> list[str]:
             "Convolution", "PixelShuffle", "Interp", "BinaryOp"]:
         return [f"body.{i}" for i in range(2 * convolutions - 1)]
     rises = kinds.count("Interp")
+    if kinds[:1] == ["Reorg"] and _unshuffles(layers):  # whoever reads the weights sees it by their number
+        kinds.pop(0)
     if blocks and convolutions == 15 * blocks + rises + 4 and _is_rrdb(kinds, blocks, rises):
         dense = [f"body.{i}.rdb{j}.conv{k}" for i in range(blocks) for j in (1, 2, 3) for k in range(1, 6)]
         return ["conv_first", *dense, "conv_body", *(f"conv_up{i + 1}" for i in range(rises)), "conv_hr", "conv_last"]
     raise InvalidModel(f"{name} is a network of ncnn that is not understood.",
                        "ESRGAN's and Real-ESRGAN's are; look for a .pth or .safetensors of this one.")
+
+
+def _unshuffles(layers: Sequence[Layer]) -> bool:
+    """Return whether the graph begins with torch's ``PixelUnshuffle`` by 2, as Real-ESRGAN's for twice the size."""
+    first = next(layer for layer in layers if layer.kind not in ("Input", "Split"))
+    return first.whole(0) == 2 and first.whole(1) == 0
 
 
 def _is_rrdb(kinds: Sequence[str], blocks: int, rises: int) -> bool:

@@ -66,6 +66,23 @@ def test_it_runs_as_the_network_that_it_was_made_from(tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
+@needs("spandrel")
+def test_real_esrgan_for_twice_the_size_is_understood(tmp_path):
+    state = esrgan()
+    state["conv_first.weight"] = torch.randn((8, 12, 3, 3), generator=torch.Generator().manual_seed(1)) * 0.1
+    arrays, plain = [value.numpy() for value in state.values()], rrdb_layers(state)
+    for mode in (0, 1):
+        layers = [plain[0], f"Reorg unshuffle 1 1 a a 0=2 1={mode}", *plain[1:]]
+        write_ncnn(tmp_path / f"{mode}.param", layers, arrays)
+    torch.save(state, tmp_path / "net.pth")
+    pixels = picture(12, 10).astype(np.float32) / 255
+    found, expected = (load_network(tmp_path / name) for name in ("0.param", "net.pth"))
+    assert (found.scale, found.architecture) == (2, "ESRGAN")
+    np.testing.assert_array_equal(found.run(pixels, CPU), expected.run(pixels, CPU))
+    with pytest.raises(InvalidModel, match="not understood"):  # an order of channels that is not torch's
+        ncnn.read(tmp_path / "1.param")
+
+
 @pytest.mark.parametrize("change, words", [
     (lambda text, data: ("7767517\n", data), "no graph of ncnn"),
     (lambda text, data: (text.replace("7767517", "1"), data), "no graph of ncnn"),
