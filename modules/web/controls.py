@@ -42,9 +42,10 @@ class Controls(Mapping[str, Any]):
         """Render a button here; ``buttons`` has it by its element id."""
         self.buttons[elem_id] = gr.Button(label, elem_id=elem_id, **options)
 
-    def tool(self, label: str, elem_id: str, icon: str) -> None:
+    def tool(self, label: str, elem_id: str, icon: str, **options: Any) -> None:
         """Render a small square button; its label is for screen readers and the tooltip."""
-        self.button(label, elem_id, elem_classes=["tool", f"icon-{icon}"], size="sm", min_width=36, scale=0)
+        self.button(label, elem_id, elem_classes=["tool", f"icon-{icon}"], size="sm", min_width=36, scale=0,
+                    **options)
 
     def inputs(self) -> set[Any]:
         """Return the set to give to an event whose function reads values by name."""

@@ -12,7 +12,7 @@ import gradio as gr
 from modules.core.errors import DarkroomError
 from modules.core.job import Job
 from modules.library.inputs import Inputs
-from modules.web import styles
+from modules.web import plots, styles
 from modules.web.answers import failure_view, owner_of
 from modules.web.chosen import chosen
 from modules.web.controls import Controls, shown_choices
@@ -58,6 +58,7 @@ def wire(generator: Generator, controls: Controls, app: Any, tab: Any, page: Any
     _wire_scripts(name, controls, store)
     _wire_size(name, controls, app, store)
     styles.wire(controls, app, name, store)
+    plots.wire(controls, name, app, store)
     return store
 
 

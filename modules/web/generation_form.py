@@ -8,6 +8,7 @@ from typing import Any
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.form import OVERRIDES, Field, Form, plugin_fields, with_choices
+from modules.web.plots import with_axes
 
 PROMPT_HINT = "Prompt (Ctrl+Enter generates, Alt+Enter skips, Esc interrupts)"
 # Choices that may be others at the next look: files come and go, settings hide samplers.
@@ -24,9 +25,9 @@ def complete(fields: Form, tab: str, app: Any) -> Form:
     """Return ``fields`` with the choices that there are now, and those of all loaded plugins."""
     choices = _choices(app)
     plugins = (plugin for plugin in app.host.plugins() if tab in plugin.panels)
-    return tuple(
-        with_choices(item, choices[item.name]) if item.name in choices else item for item in fields
-    ) + tuple(field for plugin in plugins for field in plugin_fields(plugin.id, plugin.Params, tab))
+    listed = tuple(with_choices(item, choices[item.name]) if item.name in choices else item for item in fields)
+    return with_axes(listed, app.axes(tab)) + tuple(
+        field for plugin in plugins for field in plugin_fields(plugin.id, plugin.Params, tab))
 
 
 def _choices(app: Any) -> Mapping[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from modules.web import styles
+from modules.web import plots, styles
 from modules.web.controls import Controls, gated, markup
 from modules.web.form import PLUGIN_SEPARATOR
 
@@ -76,10 +76,11 @@ def build_seed(controls: Controls, tab: str) -> None:
 
 
 def build_more(controls: Controls, tab: str, app: Any) -> None:
-    """Lay out the refiner, a panel for each plugin with parameters, and the overrides."""
+    """Lay out the refiner, the X/Y/Z plot, a panel for each plugin with parameters, and the overrides."""
     with gated(controls, "refiner_enable", f"{tab}_enable"), gr.Row():
         controls.show("refiner", min_width=200)
         controls.show("refiner_switch_at", min_width=180)
+    plots.build(controls, tab)
     build_plugins(controls, tab, app)
     controls.show("override_settings", elem_classes=["override-settings"])
 

@@ -11,6 +11,7 @@ from modules.library.infotext import parse
 from modules.library.inputs import Inputs
 from modules.library.paste import to_request_fields
 from modules.plugin.params import param_infos
+from modules.web import plots
 from modules.web.form import OVERRIDES, PLUGIN_SEPARATOR, Form, value_of, write_overrides, written
 from modules.web.image_fields import recalled
 
@@ -44,7 +45,11 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
     values = written(form, fields, {})
     if found.settings:
         values[OVERRIDES] = write_overrides(overrides, model)
-    if any(item.name == "mode" for item in form):
+    names = {item.name for item in form}
+    if plots.GATE in names:
+        plotted, unknown = plots.recalled(found.extras, app.axes("img2img" if "mode" in names else "txt2img"))
+        values, problems = values | plotted, (*problems, *unknown)
+    if "mode" in names:
         values |= recalled(found.extras, Inputs(app.folders.inputs))
     return Pasted(values | plugin_values(form, found.extras, app.host), (*found.skipped, *problems, *lost, *missing))
 

@@ -102,7 +102,6 @@ def _session_routes(app: Any) -> APIRouter:
             "folder": str(app.library.folders.checkpoints[0]),
             "tokens": not settings.disable_token_counters,
             "title": settings.show_progress_in_title,
-            "grid": settings.return_grid,
         })
 
     return routes

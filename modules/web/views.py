@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from modules.core.grid import TITLE, has_axis
 from modules.core.job import RUNNING, Job, shown_images
 from modules.core.request import hires_size
 from modules.core.result import SavedImage
@@ -58,10 +59,13 @@ def row_view(job: Job) -> dict[str, Any]:
     size = f"{request.width}×{request.height}"
     if request.enable_hr:
         size += " → {}×{}".format(*hires_size(request)[1])
+    axes = [label for label, _ in request.grid.axes.values() if has_axis(label)]
     return job_view(job) | {
         "prompt": request.prompt[:PROMPT_CHARACTERS],
-        "summary": f"{size} · {request.steps} steps · {request.sampler}",
-        "pictures": request.pictures,
+        "summary": f"{size} · {request.steps} steps · {request.sampler}"
+                   + (f" · {TITLE}: {', '.join(axes)}" if axes else ""),
+        # Those of a plot are known once it runs.
+        "pictures": job.progress.pictures if job.progress else request.pictures,
     }
 
 

@@ -139,7 +139,7 @@ class Results extends HTMLElement {
       return;
     }
     this.busy(job);
-    if (job.images.length && (this.shownJob !== job.id || this.shown.length !== job.images.length)) {
+    if (job.images.length && (this.shownJob !== job.id || this.shown.length !== job.shown.length)) {
       this.showImages(job, true);
     }
   }
@@ -214,7 +214,7 @@ class Results extends HTMLElement {
 
   showImages(job, partial = false) {
     this.shownJob = job.id;
-    this.shown = ordered(job.images);
+    this.shown = job.shown.map((place) => job.images[place]);
     this.selected = partial ? this.shown.length - 1 : 0;
     const zip = this.part(`#save_zip_${this.tab}`);
     zip.href = address(`darkroom/page/jobs/${job.id}/pictures.zip`);
@@ -274,11 +274,6 @@ class Results extends HTMLElement {
   current() {
     return this.shown[this.selected];
   }
-}
-
-function ordered(images) {
-  const grids = session.settings.grid === false ? [] : images.filter((image) => image.kind === "grid");
-  return [...grids, ...images.filter((image) => image.kind !== "grid")];
 }
 
 function stateText(job, percent, waiting) {
