@@ -27,6 +27,7 @@ from modules.core.task import Task, generation_of
 from modules.host.registry import Host
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.imaging.upscalers import find_upscaler
+from modules.library.face_restorers import face_files
 from modules.library.files import AUTOMATIC, NO_VAE, Folders, Library, ModelFile
 from modules.library.inputs import Inputs
 from modules.library.upscalers import upscalers as upscaler_files
@@ -156,6 +157,8 @@ def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
     desk.host.active(extras)
     extras = check_extras(dataclasses.replace(extras, upscaler_1=pixel_upscaler(extras.upscaler_1, desk),
                                               upscaler_2=pixel_upscaler(extras.upscaler_2, desk)))
+    for name in extras.restorers:
+        face_files(desk.library, name)
     for source in extras.sources:
         stored = inputs.get(source.image)
         try:
@@ -206,6 +209,8 @@ def resolve_names(request: Request, desk: Desk) -> Request:
     model = desk.find_model(request.model or request.settings.sd_model_checkpoint)
     vae = request.vae or request.settings.sd_vae
     desk.find_vae(vae, model)
+    if request.restore_faces:
+        face_files(desk.library, request.settings.face_restoration_model)
     refiner = desk.find_model(request.refiner).name if request.refiner else ""
     resolved = dataclasses.replace(
         request, sampler=sampler, schedule=schedule, model=model.name, vae=vae, refiner=refiner)

@@ -145,8 +145,9 @@ class App:
         count, settings = len(admitted.sources), self.settings.get()
         if folder:  # who names one wants them there
             settings = dataclasses.replace(settings, samples_save=True)
-        task = Task(KIND, codec.encode(admitted), "Extras", f"{admitted.upscaler_1}, {count} picture{'s'[:count > 1]}",
-                    count, settings, save_images=not blocking, folder=folder, shown=shown)
+        what = ", ".join((*admitted.upscalers[:1], *admitted.restorers, f"{count} picture{'s'[:count > 1]}"))
+        task = Task(KIND, codec.encode(admitted), "Extras", what, count, settings, save_images=not blocking,
+                    folder=folder, shown=shown)
         return self.submit_task(task, owner=owner, blocking=blocking, origin=origin, warnings=(*warnings, *skipped))
 
     def submit_work(self, work: Work, *, owner: str = "", blocking: bool = False, origin: str = "page") -> Job:

@@ -13,6 +13,7 @@ from modules.core.errors import InvalidRequest
 from modules.core.result import Outcome, Watch
 from modules.core.task import Task
 from modules.host.registry import Host
+from modules.imaging.faces import FindRestorer, no_restorer
 from modules.library.files import Library
 from modules.library.inputs import Inputs
 
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the engine's process has for a task: its plugins, its files, its loaded models, upscalers by name."""
+    """What the engine's process has for a task: its plugins, its files, its loaded models, upscalers by name.
+
+    ``restorer`` finds a face restorer by its name.
+    """
 
     library: Library
     host: Host
     engine: Engine
     models: Models
     upscalers: Mapping[str, Upscaler]
+    restorer: FindRestorer = no_restorer
 
 
 Perform = Callable[[Task, Tools, Watch, frozenset[int]], Outcome]
@@ -42,7 +47,8 @@ def _extras(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Out
     from modules.upscaling.extras import Bench, perform
 
     asked = codec.decode(extras.Extras, task.values)
-    bench = Bench(Inputs(tools.library.folders.inputs), tools.upscalers, tools.host.active(asked), task.settings)
+    bench = Bench(Inputs(tools.library.folders.inputs), tools.upscalers, tools.host.active(asked), task.settings,
+                  tools.restorer)
     return perform(asked, bench, watch, done)
 
 

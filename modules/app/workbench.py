@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -91,6 +92,8 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     from modules.engine.engine import Engine
     from modules.runtime import device, memory
     from modules.runtime.memory import Models
+    from modules.upscaling.faces.networks import FaceShelf
+    from modules.upscaling.faces.restorer import find_restorer
     from modules.upscaling.registry import Upscalers
     from modules.upscaling.upscaler import Shelf
 
@@ -102,8 +105,9 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     models = Models(model_budget(device.ram()["total"]), memory.accelerator(placement, info, config.flags))
     host = open_host(config)
     upscalers = Upscalers(library, Shelf(models, placement), {**RESAMPLERS, **host.upscalers()})
-    engine = Engine(library, models, placement, upscalers, host.samplers())
-    return EngineBench(info.name or info.kind, Tools(library, host, engine, models, upscalers),
+    restorer = partial(find_restorer, library, FaceShelf(models, placement))
+    engine = Engine(library, models, placement, upscalers, host.samplers(), restorer)
+    return EngineBench(info.name or info.kind, Tools(library, host, engine, models, upscalers, restorer),
                        lambda: device.memory(placement.device))
 
 

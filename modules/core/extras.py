@@ -32,8 +32,9 @@ class Extras:
 
     ``resize_mode`` 0 makes each ``upscaling_resize`` times as large; 1 makes it cover ``upscaling_resize_w`` by
     ``upscaling_resize_h`` pixels, of which ``upscaling_crop`` keeps the middle. ``upscaler_2`` is mixed in by its
-    visibility. The upscaler ``None`` leaves a picture as it is. ``plugins`` maps a plugin's id to the values of its
-    ``Params``.
+    visibility. The upscaler ``None`` leaves a picture as it is. Faces are restored by GFPGAN, then by CodeFormer, each
+    mixed in by its visibility, after the upscaling or before it (``upscale_first``); a ``codeformer_weight`` of 0
+    changes them most, 1 least. ``plugins`` maps a plugin's id to the values of its ``Params``.
     """
 
     sources: tuple[Source, ...] = ()
@@ -45,12 +46,29 @@ class Extras:
     upscaler_1: str = NO_UPSCALER
     upscaler_2: str = NO_UPSCALER
     extras_upscaler_2_visibility: float = 0.0
+    gfpgan_visibility: float = 0.0
+    codeformer_visibility: float = 0.0
+    codeformer_weight: float = 0.0
+    upscale_first: bool = True
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def mixes(self) -> bool:
         """Whether the second upscaler takes part."""
         return self.upscaler_2 != NO_UPSCALER and self.extras_upscaler_2_visibility > 0
+
+    @property
+    def upscalers(self) -> tuple[str, ...]:
+        """The names of the upscalers that take part, in order."""
+        if self.upscaler_1 == NO_UPSCALER:
+            return ()
+        return (self.upscaler_1, self.upscaler_2) if self.mixes else (self.upscaler_1,)
+
+    @property
+    def restorers(self) -> Mapping[str, float]:
+        """The visibility of each face restorer that takes part, by its name, in order."""
+        visible = {"GFPGAN": self.gfpgan_visibility, "CodeFormer": self.codeformer_visibility}
+        return {name: visibility for name, visibility in visible.items() if visibility > 0}
 
 
 def source_of(extras: Extras, index: int) -> Source:
@@ -68,7 +86,8 @@ def check_extras(extras: Extras) -> Extras:
     check_range("upscaling_resize", extras.upscaling_resize, MIN_SCALE, MAX_SCALE)
     check_range("upscaling_resize_w", extras.upscaling_resize_w, 1, MAX_SIDE)
     check_range("upscaling_resize_h", extras.upscaling_resize_h, 1, MAX_SIDE)
-    check_range("extras_upscaler_2_visibility", extras.extras_upscaler_2_visibility, 0.0, 1.0)
+    for name in ("extras_upscaler_2_visibility", "gfpgan_visibility", "codeformer_visibility", "codeformer_weight"):
+        check_range(name, getattr(extras, name), 0.0, 1.0)
     return extras
 
 
@@ -98,9 +117,14 @@ def crops(extras: Extras) -> bool:
 
 
 def entries(extras: Extras) -> dict[str, str]:
-    """Return the infotext's entries that say how a picture was enlarged, as A1111 writes them."""
-    if extras.upscaler_1 == NO_UPSCALER:
-        return {}
+    """Return the infotext's entries that say what was done to a picture, as A1111 writes them."""
+    faces = {f"{name} visibility": f"{round(visibility, 3):g}" for name, visibility in extras.restorers.items()}
+    if extras.codeformer_visibility > 0:
+        faces["CodeFormer weight"] = f"{round(extras.codeformer_weight, 3):g}"
+    return (_upscaling_entries(extras) if extras.upscalers else {}) | faces
+
+
+def _upscaling_entries(extras: Extras) -> dict[str, str]:
     wanted = f"{extras.upscaling_resize_w}x{extras.upscaling_resize_h}"
     size = {"Postprocess upscale by": f"{extras.upscaling_resize:g}"}
     if extras.resize_mode == SCALE_TO:

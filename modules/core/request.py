@@ -48,6 +48,7 @@ class Request:
     fields mean "as the first pass" where they are 0 or empty. ``firstpass_image`` (an id) takes the place of what its
     first pass would make. From the share ``refiner_switch_at`` of the steps on,
     the checkpoint ``refiner`` goes on, where it is not empty. ``tiling`` makes pictures that repeat without a seam.
+    ``restore_faces`` has faces made good by the setting ``face_restoration_model``.
 
     Image to image begins from ``init_images``, ids of stored inputs: one for all pictures, or one for each of a batch.
     They are brought to the size by ``resize_mode``: 0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize
@@ -80,6 +81,7 @@ class Request:
     batch_size: int = 1
     batch_count: int = 1
     tiling: bool = False
+    restore_faces: bool = False
     denoising_strength: float = 0.7
     enable_hr: bool = False
     hr_scale: float = 2.0

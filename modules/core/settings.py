@@ -47,6 +47,7 @@ IMG2IMG, UPSCALING = "img2img", "Upscaling"
 INFOTEXT, PREVIEW, PAGE, NETWORKS = "Infotext", "Live previews", "User interface", "Extra networks"
 QUEUE, API, COMPATIBILITY = "Queue", "API", "Compatibility"
 OPTIMIZATIONS = "Optimizations"
+FACES = "Face restoration"
 
 
 def _tile(label: str) -> Any:
@@ -178,6 +179,14 @@ class Settings:
     # VAE
     sd_vae: str = setting("Automatic", "SD VAE", VAE, choices="vaes", per_picture=True,
                           help="Automatic takes a VAE file named like the checkpoint; None the checkpoint's own.")
+
+    # Face restoration
+    face_restoration_model: str = setting("CodeFormer", "Face restoration model", FACES,
+                                          infotext="Face restoration", per_picture=True,
+                                          choices=("CodeFormer", "GFPGAN"))
+    code_former_weight: float = setting(0.5, "CodeFormer weight", FACES, infotext="CodeFormer weight", minimum=0.0,
+                                        maximum=1.0, step=0.01, per_picture=True,
+                                        help="0 changes a face most, 1 least.")
 
     # Sampler parameters
     eta_ddim: float = setting(0.0, "Eta for DDIM", SAMPLING, infotext="Eta DDIM", minimum=0.0, maximum=1.0, step=0.01,

@@ -17,6 +17,7 @@ from modules.engine.loader import Loader
 from modules.engine.preview import Previewer
 from modules.engine.sampling import BatchSampling, Reached
 from modules.engine.work import Bench, Work
+from modules.imaging.faces import FindRestorer, no_restorer
 from modules.imaging.resize import RESAMPLERS, Upscaler
 from modules.library.files import Library
 from modules.library.inputs import Inputs
@@ -44,15 +45,17 @@ class Result:
 class Engine:
     """Owns the loaded models and runs one request at a time.
 
-    ``upscalers`` are those of pixels, by name; ``samplers`` are all that a request may name.
+    ``upscalers`` are those of pixels, by name; ``samplers`` are all that a request may name; ``restorer`` finds a face
+    restorer.
     """
 
     def __init__(
         self, library: Library, models: Models, placement: Placement,
         upscalers: Mapping[str, Upscaler] = RESAMPLERS, samplers: Sequence[Sampler] = SAMPLERS,
+        restorer: FindRestorer = no_restorer,
     ) -> None:
         self._bench = Bench(Loader(library, models, placement), Previewer(library), upscalers, samplers,
-                            Inputs(library.folders.inputs))
+                            Inputs(library.folders.inputs), restorer)
 
     def generate(
         self, request: Request, active: Sequence[Active], watch: Watch, done: frozenset[int] = frozenset()
@@ -80,6 +83,7 @@ class Engine:
         begun = planner.plan(request, loader.resolve(request), hooks.infotext(active), samplers)
         plan = hooks.on_plan(active, begun)
         check_plan(plan, loader.variant, tuple(self._bench.upscalers))
+        restorer = self._bench.restorer(request.settings.face_restoration_model) if request.restore_faces else None
         made: tuple[FinishedPicture, ...] = ()
         count, stopped = 0, False
         for batch in planner.batches(plan, samplers):
@@ -92,7 +96,7 @@ class Engine:
             try:
                 wanted = tuple(plan.pictures[index] for index in batch)
                 canvases = images.opened(self._bench, plan, wanted, watch)
-                made = self._batch(Work(plan, wanted, active, watch, canvases))
+                made = self._batch(Work(plan, wanted, active, watch, canvases, restorer))
             except Skipped:
                 continue
             count += len(made)
@@ -119,6 +123,8 @@ class Engine:
         match_colors = work.plan.request.settings.img2img_color_correction
         for index, (picture, latent) in enumerate(zip(work.pictures, latents.split(1), strict=True)):
             image = pictures.decode(self._bench.loader, reached.loaded, latent)
+            if complete and work.restorer is not None:
+                image = pictures.with_faces_restored(work, work.restorer, image)
             if work.canvases:
                 opacity = reached.opacity[index] if complete and len(reached.opacity) else None
                 image = work.canvases[index].finished(image, match_colors, opacity)

@@ -14,6 +14,7 @@ from modules.engine.image_entries import image_entries, source_entries
 # Entries with a place of their own in the infotext, before the settings that merely differ from their defaults.
 PLACED = ("Clip skip", "ENSD", "RNG")
 OF_THE_REFINER = ("Hires refiner", "Refiner switch by sampling steps")
+FACES, OF_CODEFORMER = "Face restoration", "CodeFormer weight"
 
 
 def parameters(
@@ -33,6 +34,7 @@ def parameters(
         "CFG scale": _number(request.guidance_scale),
         **({"Image CFG scale": _number(request.image_cfg_scale)} if edits else {}),
         "Seed": "",
+        **({FACES: settings.face_restoration_model} if request.restore_faces else {}),
         "Size": f"{request.width}x{request.height}",
     }
     entries |= _model_entries(settings, names) | _seed_entries(request)
@@ -43,7 +45,7 @@ def parameters(
     if request.tiling:
         entries["Tiling"] = True
     entries |= image_entries(request) | _hires_entries(request, names) | _refiner_entries(request, names)
-    entries |= {name: value for name, value in changed.items() if name not in OF_THE_REFINER or "Refiner" in names}
+    entries |= {name: value for name, value in changed.items() if _counts(name, request, names)}
     entries |= {name: value for name, value in {**extra, **request.parameters}.items() if name not in entries}
     if settings.add_version_to_infotext:
         entries["Version"] = f"Darkroom {__version__}"
@@ -128,6 +130,15 @@ def _refiner_entries(request: Request, names: Mapping[str, str]) -> dict[str, st
     if "Refiner" not in names:
         return {}
     return {"Refiner": names["Refiner"], "Refiner switch at": _number(request.refiner_switch_at)}
+
+
+def _counts(name: str, request: Request, names: Mapping[str, str]) -> bool:
+    """Return whether the setting written as ``name`` changes a picture of ``request``."""
+    if name in OF_THE_REFINER:
+        return "Refiner" in names
+    if name == OF_CODEFORMER:
+        return request.restore_faces and request.settings.face_restoration_model == "CodeFormer"
+    return name != FACES or request.restore_faces
 
 
 def _other(value: str, usual: str) -> str:

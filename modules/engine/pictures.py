@@ -16,6 +16,7 @@ from modules.engine.loader import Loaded, Loader
 from modules.engine.planner import other_checkpoints
 from modules.engine.preview import to_image
 from modules.engine.work import Work
+from modules.imaging.faces import FaceRestorer
 from modules.runtime.exhaustion import is_out_of_memory, out_of_memory
 
 T = TypeVar("T")
@@ -43,6 +44,13 @@ def encode(loader: Loader, loaded: Loaded, image: Image.Image) -> torch.Tensor:
     def attempt(tiled: bool) -> torch.Tensor:
         return loaded.family.encode_image(loaded.model, pixels, None, tiled)
     return _spared(loader, "encoding", image.size, lambda again: attempt(again or not at_once))
+
+
+def with_faces_restored(work: Work, restorer: FaceRestorer, image: Image.Image) -> Image.Image:
+    """Return a decoded picture with its faces made good; may be interrupted between one face and the next."""
+    work.watch.phase("Restoring faces")
+    fidelity = work.plan.request.settings.code_former_weight
+    return restorer.restore(image, fidelity, lambda done, total: work.watch.check())
 
 
 def finished(

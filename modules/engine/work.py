@@ -12,6 +12,7 @@ from modules.core.settings import Settings
 from modules.engine.canvas import Canvas
 from modules.engine.loader import Loader
 from modules.engine.preview import Previewer
+from modules.imaging.faces import FaceRestorer, FindRestorer
 from modules.imaging.resize import Upscaler
 from modules.imaging.upscalers import Occasion
 from modules.library.inputs import Inputs
@@ -21,20 +22,25 @@ from modules.sampling.samplers import Sampler
 
 @dataclass(frozen=True)
 class Bench:
-    """What every batch is made with: models, previews, upscalers of pixels by name, samplers, and stored pictures."""
+    """What every batch is made with: models, previews, upscalers of pixels by name, samplers, and stored pictures.
+
+    ``restorer`` finds a face restorer by its name.
+    """
 
     loader: Loader
     previewer: Previewer
     upscalers: Mapping[str, Upscaler]
     samplers: Sequence[Sampler]
     inputs: Inputs
+    restorer: FindRestorer
 
 
 @dataclass(frozen=True)
 class Work:
     """A batch of pictures within a plan, the plugins that take part, and who watches.
 
-    ``canvases`` are what its pictures begin from, one for each; there are none in text to image.
+    ``canvases`` are what its pictures begin from, one for each; there are none in text to image. ``restorer`` makes
+    the faces good, where that is asked for.
     """
 
     plan: Plan
@@ -42,6 +48,7 @@ class Work:
     active: Sequence[Active]
     watch: Watch
     canvases: tuple[Canvas, ...] = ()
+    restorer: FaceRestorer | None = None
 
     @property
     def seeds(self) -> list[int]:

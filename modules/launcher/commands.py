@@ -53,7 +53,7 @@ _FIRST_PASS = {
     "steps": "--steps", "sampler": "--sampler", "schedule": "--schedule", "guidance_scale": "--cfg-scale",
     "seed": "--seed", "width": "--width", "height": "--height", "batch_size": "--batch-size",
     "batch_count": "--batch-count", "styles": "--style", "tiling": "--tiling", "model": "--model", "vae": "--vae",
-    "refiner": "--refiner", "refiner_switch_at": "--refiner-switch-at",
+    "restore_faces": "--restore-faces", "refiner": "--refiner", "refiner_switch_at": "--refiner-switch-at",
 }
 _HIRES = {
     "enable_hr": "--hires", "hr_scale": "--hires-scale", "hr_resize_x": "--hires-width",
@@ -84,7 +84,7 @@ _STORED = "0" * 32
 _WHERE_EMPTY = {"model": "what the settings say", "vae": "what the settings say", "refiner": "none"}
 _AXIS, _VALUES = "what varies, such as CFG Scale or Sampler", "its values, such as 5, 7, 9 or 1-10 [5]"
 _HELP = {"styles": "a style of styles.csv; may be repeated", "tiling": "pictures that repeat without a seam",
-         "enable_hr": "make each picture again, larger",
+         "restore_faces": "make faces good, by what the settings say", "enable_hr": "make each picture again, larger",
          "resize_mode": "0 resize, 1 crop and resize, 2 resize and fill, 3 resize the latent; default 0",
          "inpainting_mask_invert": "repaint what the mask leaves black",
          "inpainting_fill": "0 fill, 1 original, 2 latent noise, 3 latent nothing; default 1",

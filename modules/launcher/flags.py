@@ -58,6 +58,8 @@ class Flags:
     lora_dir: str = flag("", FOLDERS, "folder of LoRA files", metavar="DIR")
     embeddings_dir: str = flag("", FOLDERS, "folder of textual inversion embeddings", metavar="DIR")
     esrgan_models_path: str = flag("", FOLDERS, "folder of upscalers", metavar="DIR")
+    gfpgan_models_path: str = flag("", FOLDERS, "folder of GFPGAN and what finds faces", metavar="DIR")
+    codeformer_models_path: str = flag("", FOLDERS, "folder of CodeFormer", metavar="DIR")
     hypernetwork_dir: str = flag("", FOLDERS, "folder of hypernetworks", metavar="DIR")
     output_dir: str = flag("", FOLDERS, "folder that pictures are saved in", metavar="DIR")
     ui_settings_file: str = flag("", FOLDERS, "file of settings (config.json)", metavar="FILE")

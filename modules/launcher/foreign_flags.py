@@ -46,7 +46,7 @@ REASONS: Mapping[str, str] = {
     "the family follows from the checkpoint's header": "--config V",
     "file names are always safe for every system": "--unix-filenames-sanitization --filenames-max-length V",
     "there is no use for it here yet": """
-        --gfpgan-dir V --gfpgan-model V --unload-gfpgan --codeformer-models-path V --gfpgan-models-path V
+        --gfpgan-dir V --gfpgan-model V --unload-gfpgan
         --bsrgan-models-path V --realesrgan-models-path V --dat-models-path V --clip-models-path V
         --ldsr-models-path V --scunet-models-path V --swinir-models-path V --lyco-dir-backcompat V --deepdanbooru
         --textual-inversion-templates-dir V --localizations-dir V --locale V --styles-file V

@@ -17,6 +17,7 @@ from modules.library.walk import is_folder, walk
 
 CHECKPOINT, VAE, VAE_APPROX, LORA = "checkpoint", "vae", "vae_approx", "lora"
 EMBEDDING, UPSCALER, CONTROLNET, HYPERNETWORK = "embedding", "upscaler", "controlnet", "hypernetwork"
+FACE = "face"
 
 AUTOMATIC, NO_VAE = "Automatic", "None"
 
@@ -30,9 +31,12 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     UPSCALER: (".safetensors", ".pth", ".pt", ".ckpt", ".param"),
     CONTROLNET: (*_WEIGHTS, ".bin"),
     HYPERNETWORK: (".pt",),
+    FACE: _WEIGHTS,
 })
 # A1111's and Forge's folders of upscalers below models/.
 _UPSCALERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET", "HAT")
+# Those of face restorers, and of what finds faces for them.
+_FACES = ("GFPGAN", "Codeformer", "facexlib")
 # Folders of an installation with models that come with the program.
 BUNDLED: Mapping[str, str] = MappingProxyType({
     CHECKPOINT: "models/Stable-diffusion",
@@ -60,6 +64,7 @@ class Folders:
     lora: tuple[Path, ...]
     embeddings: tuple[Path, ...]
     esrgan: tuple[Path, ...]
+    faces: tuple[Path, ...]
     controlnet: tuple[Path, ...]
     hypernetworks: tuple[Path, ...]
     wildcards: tuple[Path, ...]
@@ -85,7 +90,7 @@ class Folders:
         return {
             CHECKPOINT: self.checkpoints, VAE: self.vae, VAE_APPROX: self.vae_approx, LORA: self.lora,
             EMBEDDING: self.embeddings, UPSCALER: self.esrgan, CONTROLNET: self.controlnet,
-            HYPERNETWORK: self.hypernetworks,
+            HYPERNETWORK: self.hypernetworks, FACE: self.faces,
         }[kind]
 
 
@@ -122,6 +127,7 @@ def folders(root: Path, flags: Mapping[str, str], bundled: Mapping[str, str] = B
         lora=with_shipped(LORA, given.get("lora_dir", models / "Lora")),
         embeddings=with_shipped(EMBEDDING, given.get("embeddings_dir", data / "embeddings")),
         esrgan=also("esrgan_models_path", *(models / folder for folder in _UPSCALERS)),
+        faces=also("codeformer_models_path", *also("gfpgan_models_path", *(models / folder for folder in _FACES))),
         controlnet=also("controlnet_dir", models / "ControlNet"),
         hypernetworks=(given.get("hypernetwork_dir", models / "hypernetworks"),),
         wildcards=also("wildcards_dir", data / "wildcards"),
@@ -136,6 +142,7 @@ def folders(root: Path, flags: Mapping[str, str], bundled: Mapping[str, str] = B
 
 _PATH_FLAGS = frozenset({
     "data_dir", "models_dir", "ckpt", "ckpt_dir", "vae_dir", "lora_dir", "embeddings_dir", "esrgan_models_path",
+    "gfpgan_models_path", "codeformer_models_path",
     "controlnet_dir", "hypernetwork_dir", "wildcards_dir", "output_dir", "ui_settings_file", "styles_file",
 })
 

@@ -31,6 +31,7 @@ _FIRST_PASS = ("First pass size-1", "First pass size-2")
 # Any of them, together with a denoising strength, says that hires fix was on.
 _HIRES = ("Hires upscale", "Hires upscaler", "Hires resize-1", _FIRST_PASS[0])
 _NAMED_SEPARATELY = ("Model", "Model hash")
+_FACES = "Face restoration"
 # The suffixes of samplers' names before A1111 1.9 made the schedule a choice of its own.
 _SCHEDULES = (
     "Automatic", "Uniform", "Karras", "Exponential", "Polyexponential", "SGM Uniform", "KL Optimal",
@@ -40,7 +41,7 @@ _SCHEDULES = (
 _ABSENT_SETTINGS: Mapping[str, Any] = MappingProxyType({"randn_source": "GPU"})
 _ABSENT_FIELDS: Mapping[str, Any] = MappingProxyType({
     "schedule": "Automatic", "subseed": -1, "subseed_strength": 0.0, "seed_resize_from_w": 0, "seed_resize_from_h": 0,
-    "tiling": False, "refiner": "", "enable_hr": False,
+    "tiling": False, "restore_faces": False, "refiner": "", "enable_hr": False,
 })
 _ABSENT_HIRES: Mapping[str, Any] = MappingProxyType({
     "hr_resize_x": 0, "hr_resize_y": 0, "hr_second_pass_steps": 0, "hr_upscaler": "Latent", "hr_checkpoint": "",
@@ -79,6 +80,8 @@ def to_request_fields(infotext: Infotext) -> Pasted:
     written = _with_schedule({_FIELDS[key]: value for key, value in parameters.items() if key in _FIELDS})
     written |= image_fields(parameters)
     typed = _typed_fields(written, skipped)
+    if _FACES in parameters:
+        typed["restore_faces"] = True
     absent: dict[str, Any] = {**_ABSENT_FIELDS, **ABSENT}
     if "Denoising strength" in parameters and any(key in parameters for key in _HIRES):
         absent |= _ABSENT_HIRES

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from modules.core.errors import DarkroomError, Interrupted, InvalidModel, InvalidRequest, Skipped
-from modules.core.extras import NO_UPSCALER, Extras, Source, crops, entries, target_size
+from modules.core.extras import Extras, Source, crops, entries, target_size
 from modules.core.plan import ModelRef
 from modules.core.result import FinishedPicture, Outcome, Watch
 from modules.core.settings import Settings
+from modules.imaging.faces import FaceRestorer, FindRestorer, no_restorer
 from modules.imaging.resize import RESAMPLERS, Upscaler
 from modules.imaging.upscalers import Advance, Occasion, told
 from modules.library import infotext
@@ -21,6 +22,7 @@ from modules.library.inputs import Inputs
 from modules.plugin import Plugin, hooks
 from modules.plugin.hooks import Active
 from modules.upscaling.diffusion import DiffusionUpscaler
+from modules.upscaling.faces.restorer import NetworkFaceRestorer
 from modules.upscaling.pixels import Picture, as_deep_as, opened, opened_file, saved, shown
 from modules.upscaling.rows import resized
 from modules.upscaling.upscaler import NetworkUpscaler
@@ -28,12 +30,24 @@ from modules.upscaling.upscaler import NetworkUpscaler
 
 @dataclass(frozen=True)
 class Bench:
-    """What a job works with: stored pictures, upscalers by name, plugins with their parameters, settings."""
+    """What a job works with: stored pictures, upscalers by name, plugins with their parameters, settings.
+
+    ``restorer`` finds a face restorer by its name.
+    """
 
     inputs: Inputs
     upscalers: Mapping[str, Upscaler]
     active: Sequence[Active] = ()
     settings: Settings = field(default_factory=Settings)
+    restorer: FindRestorer = no_restorer
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What takes part: the upscalers in order, and face restorers with their visibility."""
+
+    upscalers: tuple[Upscaler, ...]
+    restorers: tuple[tuple[FaceRestorer, float], ...]
 
 
 def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) -> Outcome:
@@ -43,9 +57,10 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
     others have that and once, twice ... the number of sources more.
 
     One that cannot be read or does not fit into memory is left out with a warning; where there is only one, what is
-    wrong with it is raised, and so is what is wrong with an upscaler; one that is gone is an ``InvalidRequest``.
+    wrong with it is raised, and so is what is wrong with an upscaler or a face restorer; one that is gone is an
+    ``InvalidRequest``.
     """
-    upscalers = _chosen(extras, bench.upscalers)
+    chosen = _chosen(extras, bench)
     problems: list[str] = []
     for index, source in enumerate(extras.sources):
         if index in done:
@@ -55,7 +70,7 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
         watch.batch(index, 1)
         try:
             picture = opened_file(bench.inputs.path(source.image), bench.inputs.open(source.image))
-            parts = _postprocessed(bench, enlarged(extras, upscalers, picture, _occasion(source, bench), watch))
+            parts = _postprocessed(bench, processed(extras, chosen, picture, _occasion(source, bench), watch))
             for number, part in enumerate(parts, 1):
                 own = index if number == len(parts) else index + number * len(extras.sources)
                 watch.picture(_finished(own, source, extras, bench, part))
@@ -70,19 +85,37 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
     return Outcome(True, tuple(problems))
 
 
+def processed(extras: Extras, chosen: Chosen, picture: Picture, occasion: Occasion, watch: Watch) -> Picture:
+    """Return ``picture`` enlarged and with its faces restored, in the order that ``extras`` wants."""
+    enlarging, restoring = len(chosen.upscalers), len(chosen.restorers)
+    told_of = [_told(watch, part, enlarging + restoring) for part in range(enlarging + restoring)]
+    if extras.upscale_first:
+        larger = enlarged(extras, chosen.upscalers, picture, occasion, told_of[:enlarging])
+        return restored(extras, chosen.restorers, larger, told_of[enlarging:])
+    made = restored(extras, chosen.restorers, picture, told_of[:restoring])
+    return enlarged(extras, chosen.upscalers, made, occasion, told_of[restoring:])
+
+
 def enlarged(extras: Extras, upscalers: Sequence[Upscaler], picture: Picture, occasion: Occasion,
-             watch: Watch) -> Picture:
+             advances: Sequence[Advance]) -> Picture:
     """Return ``picture`` by the first of ``upscalers``, the second mixed in; as it is where there are none."""
     if not upscalers:
         return picture
     size = target_size(extras, *picture.size)
-    advances = [_told(watch, part, len(upscalers)) for part in range(len(upscalers))]
     result, *others = (
         _upscaled(told(upscaler, dataclasses.replace(occasion, advance=advance)), picture, size, advance)
         for upscaler, advance in zip(upscalers, advances, strict=True))
     for other in others:
         result = mixed(result, other, extras.extras_upscaler_2_visibility)
     return cropped(result, extras.upscaling_resize_w, extras.upscaling_resize_h) if crops(extras) else result
+
+
+def restored(extras: Extras, restorers: Sequence[tuple[FaceRestorer, float]], picture: Picture,
+             advances: Sequence[Advance]) -> Picture:
+    """Return ``picture`` with its faces restored by one of ``restorers`` after the other, each mixed in."""
+    for (restorer, visibility), advance in zip(restorers, advances, strict=True):
+        picture = mixed(picture, _restored(restorer, picture, extras.codeformer_weight, advance), visibility)
+    return picture
 
 
 def _occasion(source: Source, bench: Bench) -> Occasion:
@@ -112,13 +145,14 @@ def extended(text: str, more: Mapping[str, str]) -> infotext.Infotext:
     return infotext.Infotext(found.prompt, found.negative_prompt, {**infotext.joined_sizes(found.parameters), **more})
 
 
-def _chosen(extras: Extras, upscalers: Mapping[str, Upscaler]) -> tuple[Upscaler, ...]:
-    """Return the upscalers that take part, in order."""
-    if extras.upscaler_1 == NO_UPSCALER:
-        return ()
-    names = (extras.upscaler_1, extras.upscaler_2) if extras.mixes else (extras.upscaler_1,)
+def _chosen(extras: Extras, bench: Bench) -> Chosen:
+    restorers = tuple((bench.restorer(name), visibility) for name, visibility in extras.restorers.items())
+    return Chosen(_upscalers(extras, bench.upscalers), restorers)
+
+
+def _upscalers(extras: Extras, upscalers: Mapping[str, Upscaler]) -> tuple[Upscaler, ...]:
     try:
-        return tuple(upscalers[name] for name in names)
+        return tuple(upscalers[name] for name in extras.upscalers)
     except KeyError as error:
         raise InvalidRequest(f"There is no upscaler {error.args[0]!r}.", f"There are {', '.join(upscalers)}.") from None
 
@@ -133,6 +167,12 @@ def _upscaled(upscaler: Upscaler, picture: Picture, size: tuple[int, int], advan
         result = as_deep_as(picture, opened(upscaler.upscale(shown(picture), *size)))
     advance(1, 1)
     return result
+
+
+def _restored(restorer: FaceRestorer, picture: Picture, fidelity: float, advance: Advance) -> Picture:
+    if isinstance(restorer, NetworkFaceRestorer):
+        return restorer.restored(picture, fidelity, advance)
+    return as_deep_as(picture, opened(restorer.restore(shown(picture), fidelity, advance)))
 
 
 def _told(watch: Watch, part: int, parts: int) -> Callable[[int, int], None]:

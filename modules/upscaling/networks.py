@@ -67,30 +67,44 @@ class Network:
         return module
 
 
-def load_network(path: str | Path, half: bool = False) -> Network:
-    """Load the network in a file; with ``half`` in float16, where its architecture can.
+def load_network(path: str | Path, half: bool = False, home: torch.device | str = "cpu") -> Network:
+    """Load the network in a file, its weights at ``home``; with ``half`` in float16, where its architecture can.
 
     Nothing in the file is run. Raises ``InvalidModel`` where it is damaged, unsafe or no upscaler.
     """
     path = Path(path)
-    state = ncnn.read(path) if path.suffix == ncnn.SUFFIX else read_object(path, inert_globals())
-    descriptor = _recognised(state, path.name)
+    descriptor = _recognised(read_state(path), path.name)
     if half and descriptor.supports_half:
         descriptor.half()
-    module = descriptor.model.requires_grad_(False).eval()
+    module = descriptor.to(home).model.requires_grad_(False).eval()
     return Network(path.stem, descriptor, {COMPONENT: module})
 
 
-def _recognised(state: Any, name: str) -> Any:
-    library = spandrel()
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a file by name, taken out of what they are wrapped in.
+
+    Nothing in the file is run. Raises ``InvalidModel`` where it is damaged, unsafe, holds no weights or holds NaN.
+    """
+    state = ncnn.read(path) if path.suffix == ncnn.SUFFIX else read_object(path, inert_globals())
     if not isinstance(state, Mapping):
-        raise InvalidModel(f"{name} holds no named weights.", _OTHER_FILE)
-    state = library.canonicalize_state_dict(dict(state))
+        raise InvalidModel(f"{path.name} holds no named weights.", _OTHER_FILE)
+    state = spandrel().canonicalize_state_dict(dict(state))
     state = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
     broken = next((key for key, value in state.items() if value.is_floating_point() and value.numel()
                    and not is_finite(value)), None)
     if broken is not None:
-        raise InvalidModel(f"{name} is not usable: {broken} holds NaN or infinity.", "Download it again.")
+        raise InvalidModel(f"{path.name} is not usable: {broken} holds NaN or infinity.", "Download it again.")
+    return state
+
+
+def damaged(name: str, error: Exception) -> InvalidModel:
+    """Return what to raise where the names in the file ``name`` promise what it lacks, as ``error`` says."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return InvalidModel(f"{name} is damaged: {reason[0][:200]}", "Download it again.")
+
+
+def _recognised(state: dict[str, torch.Tensor], name: str) -> Any:
+    library = spandrel()
     largest = max((int(part) for key in state for part in key.split(".") if part.isdecimal()), default=0)
     if largest > SPARSEST * len(state):  # an architecture is built with as many layers as the last one's number says
         raise InvalidModel(f"{name} is damaged: it has {len(state)} weights, and a layer {largest:,}.", _OTHER_FILE)
@@ -99,8 +113,7 @@ def _recognised(state: Any, name: str) -> Any:
     except library.UnsupportedModelError:
         raise InvalidModel(f"{name} is no upscaler that is known here.", _OTHER_FILE) from None
     except Exception as error:  # whatever a file whose names promise an architecture lacks
-        raise InvalidModel(f"{name} is damaged: {str(error).strip().splitlines()[0][:200] or type(error).__name__}",
-                           "Download it again.") from error
+        raise damaged(name, error) from error
     channels = (descriptor.input_channels, descriptor.output_channels)
     if not isinstance(descriptor, library.ImageModelDescriptor) or descriptor.purpose not in ("SR", "Restoration"):
         raise InvalidModel(f"{name} is a network for {descriptor.purpose}, no upscaler.", _OTHER_FILE)

@@ -47,7 +47,7 @@ class Shelf:
         status = os.stat(file.path)
         half = self.placement.denoiser == torch.float16
         return self.models.get((COMPONENT, file.path, status.st_size, status.st_mtime_ns),
-                               lambda: load_network(file.path, half), status.st_size)
+                               lambda: load_network(file.path, half, self.placement.home), status.st_size)
 
     def tile(self, network: Network, width: int, height: int) -> int:
         """Bring ``network`` to where it computes and return the side of the largest tile that memory suffices for."""

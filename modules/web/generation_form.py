@@ -59,6 +59,7 @@ def _sampling_fields(tab: str) -> Form:
         Field("batch_count", "Batch count", "slider", 1, f"{tab}_batch_count", "batch_count", 1, 100, 1),
         Field("batch_size", "Batch size", "slider", 1, f"{tab}_batch_size", "batch_size", 1, 8, 1),
         Field("cfg_scale", "CFG Scale", "slider", 7.0, f"{tab}_cfg_scale", "guidance_scale", 1.0, 30.0, 0.5),
+        Field("restore_faces", "Restore faces", "checkbox", False, f"{tab}_restore_faces", "restore_faces"),
         Field("tiling", "Tiling", "checkbox", False, f"{tab}_tiling", "tiling"),
     )
 

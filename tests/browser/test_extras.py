@@ -1,6 +1,7 @@
 """The Extras tab: a picture goes in, is enlarged, and is compared with what it was."""
 
 import io
+import shutil
 
 import pytest
 from PIL import Image
@@ -40,6 +41,28 @@ def test_a_picture_is_enlarged_and_compared(open_page, site):
     page.get_by_role("tab", name="Extras").click()
     expect(page.locator("#extras_upscaler_1 input")).to_have_value("Lanczos")
     expect(page.locator("darkroom-source .count")).to_have_text("cat.png, 60×40")
+
+
+def test_faces_are_restored_once_the_files_are_there(open_page, site):
+    page = open_page()
+    page.get_by_role("tab", name="Extras").click()
+    page.get_by_role("button", name="Restore faces").click()
+    missing, slider = page.locator("#extras_faces_missing"), page.locator("#extras_gfpgan_visibility input").first
+    expect(missing).to_contain_text("GFPGAN needs GFPGANv1.4.pth")
+    expect(slider).to_be_disabled()
+    place = site.app.folders.models_dir / "GFPGAN"
+    place.mkdir(parents=True)
+    try:
+        for name in ("GFPGANv1.4.pth", "detection_Resnet50_Final.pth"):
+            (place / name).write_bytes(b"x")
+        page.get_by_role("tab", name="txt2img").click()
+        page.get_by_role("tab", name="Extras").click()
+        expect(slider).to_be_enabled()
+        expect(missing).not_to_contain_text("GFPGAN needs")
+        expect(missing).to_contain_text("CodeFormer needs codeformer-v0.1.0.pth")
+        expect(page.locator("#extras_codeformer_visibility input").first).to_be_disabled()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_modes_and_sizes_show_what_belongs_to_them(open_page, site):

@@ -18,7 +18,9 @@ def test_it_goes_through_json_and_back():
     ({"upscaling_resize": 0}, "upscaling_resize"), ({"upscaling_resize": 1000}, "upscaling_resize"),
     ({"upscaling_resize": float("nan")}, "upscaling_resize"), ({"resize_mode": 2}, "resize_mode"),
     ({"upscaling_resize_w": 0}, "upscaling_resize_w"), ({"upscaling_resize_h": 40_000}, "upscaling_resize_h"),
-    ({"extras_upscaler_2_visibility": 1.5}, "visibility"), ({"sources": ()}, "no picture"),
+    ({"extras_upscaler_2_visibility": 1.5}, "visibility"), ({"gfpgan_visibility": -1}, "gfpgan_visibility"),
+    ({"codeformer_visibility": 1.1}, "codeformer_visibility"), ({"codeformer_weight": 2}, "codeformer_weight"),
+    ({"sources": ()}, "no picture"),
     ({"sources": (Source("../x"),)}, "not the id"), ({"sources": (ONE,) * 10_001}, "At most"),
 ])
 def test_what_is_out_of_range_is_refused_by_name(change, words):
@@ -51,4 +53,9 @@ def test_the_infotext_has_a1111s_entries():
         "Postprocess upscale to": "512x512", "Postprocess crop to": "512x512", "Postprocess upscaler": "Lanczos",
         "Postprocess upscaler 2": "Nearest", "Postprocess upscaler 2 visibility": "0.25"}
     assert "Postprocess crop to" not in entries(dataclasses.replace(both, upscaling_crop=False))
-    assert entries(Extras()) == {}
+    assert entries(Extras(codeformer_weight=0.5)) == {}
+    faces = Extras(gfpgan_visibility=0.12345, codeformer_visibility=1.0, codeformer_weight=0.7)
+    assert entries(faces) == {"GFPGAN visibility": "0.123", "CodeFormer visibility": "1", "CodeFormer weight": "0.7"}
+    assert list(entries(dataclasses.replace(faces, upscaler_1="Lanczos")))[-4:] == [
+        "Postprocess upscaler", "GFPGAN visibility", "CodeFormer visibility", "CodeFormer weight"]
+    assert list(faces.restorers.items()) == [("GFPGAN", 0.12345), ("CodeFormer", 1.0)]

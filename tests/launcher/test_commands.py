@@ -93,12 +93,13 @@ def test_txt2img_reads_hires_fix_refiner_tiling_and_styles():
     words = ("txt2img --prompt a --hires --hires-scale 1.5 --hires-width 640 --hires-height 768 "
              "--hires-upscaler Lanczos --hires-steps 7 --denoising-strength 0.4 --hires-checkpoint c "
              "--hires-sampler Euler --hires-schedule Karras --hires-cfg-scale 3 --hires-prompt p "
-             "--hires-negative-prompt n --refiner r --refiner-switch-at 0.6 --tiling --style ink --style film")
+             "--hires-negative-prompt n --refiner r --refiner-switch-at 0.6 --tiling --restore-faces "
+             "--style ink --style film")
     assert parse(words.split(), {}).txt2img.request(Settings()) == Request(
         prompt="a", enable_hr=True, hr_scale=1.5, hr_resize_x=640, hr_resize_y=768, hr_upscaler="Lanczos",
         hr_second_pass_steps=7, denoising_strength=0.4, hr_checkpoint="c", hr_sampler="Euler", hr_schedule="Karras",
         hr_guidance_scale=3.0, hr_prompt="p", hr_negative_prompt="n", refiner="r", refiner_switch_at=0.6, tiling=True,
-        styles=("ink", "film"))
+        restore_faces=True, styles=("ink", "film"))
 
 
 def test_every_field_that_a_person_may_set_has_an_argument():

@@ -30,7 +30,7 @@ def test_the_fields_of_a_picture() -> None:
         "prompt": "a cat", "negative_prompt": "dog", "steps": 20, "sampler": "Euler a", "schedule": "Karras",
         "guidance_scale": 7.5, "seed": 123, "width": 512, "height": 768, "subseed": 9, "subseed_strength": 0.25,
         "seed_resize_from_w": 256, "seed_resize_from_h": 128, "model": "v1-5 [6ce0161689]", "vae": "mse.pt",
-        "tiling": True, "refiner": "", "enable_hr": False, **ABSENT,
+        "tiling": True, "restore_faces": False, "refiner": "", "enable_hr": False, **ABSENT,
     }
     assert pasted.extras == {"Version": "v1.10.1", "TI hashes": "a: b"}
     assert pasted.skipped == ()

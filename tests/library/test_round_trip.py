@@ -24,7 +24,8 @@ requests = st.builds(
     Request, prompt=PROMPT, negative_prompt=PROMPT,
     width=st.sampled_from([512, 640]), height=st.sampled_from([512, 768]),
     steps=st.integers(1, 150), sampler=st.sampled_from(SAMPLERS), schedule=st.sampled_from(SCHEDULES),
-    guidance_scale=share(1, 30), seed=st.integers(0, 2**64 - 1), tiling=st.booleans(), denoising_strength=share(0, 1),
+    guidance_scale=share(1, 30), seed=st.integers(0, 2**64 - 1), tiling=st.booleans(), restore_faces=st.booleans(),
+    denoising_strength=share(0, 1),
     enable_hr=st.booleans(), hr_scale=share(1, 4), hr_resize_x=st.sampled_from([0, 512, 1000]),
     hr_resize_y=st.sampled_from([0, 640]), hr_upscaler=st.sampled_from(["Latent", "Latent (nearest-exact)", "Lanczos"]),
     hr_second_pass_steps=st.integers(0, 150), hr_checkpoint=st.sampled_from(["", "b"]),
@@ -54,7 +55,7 @@ def named(entry: str, name: str) -> dict[str, str]:
 def canonical(fields: dict) -> dict:
     """Return ``fields`` without what makes no difference: what is off, and what is said though it is as usual."""
     names = ("prompt", "negative_prompt", "width", "height", "steps", "sampler", "schedule", "guidance_scale", "seed",
-             "tiling", "enable_hr", "refiner")
+             "tiling", "restore_faces", "enable_hr", "refiner")
     found = {name: fields[name] for name in names}
     found["refiner"] = found["refiner"].split(" [")[0]
     if fields["refiner"]:

@@ -190,6 +190,52 @@ def test_an_upscaler_of_eight_bits_can_be_mixed_in(inputs, watch):
     assert np.abs(watch.pictures[0].image.pixels.astype(int) - values).max() <= 128
 
 
+class Whitener:
+    """Stands for a face restorer: draws a white line as long as the weight says; notes the sizes that it is shown."""
+
+    def __init__(self, name, seen):
+        self.name, self.seen = name, seen
+
+    def restore(self, image, fidelity, advance):
+        self.seen.append((self.name, image.size, fidelity))
+        pixels = np.array(image.convert("RGB"))
+        pixels[0] = 255
+        advance(1, 2)
+        advance(2, 2)
+        return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("first, size", [(True, (40, 20)), (False, (20, 10))])
+def test_faces_are_restored_after_enlarging_or_before(inputs, watch, first, size):
+    seen = []
+    extras = Extras((source(inputs, infotext="a cat"),), upscaler_1="Nearest", upscaling_resize=2, gfpgan_visibility=1,
+                    codeformer_visibility=0.5, codeformer_weight=0.3, upscale_first=first)
+    perform(extras, Bench(inputs, RESAMPLERS, restorer=lambda name: Whitener(name, seen)), watch, frozenset())
+    assert seen == [("GFPGAN", size, 0.3), ("CodeFormer", size, 0.3)]
+    made = np.asarray(watch.pictures[0].image)
+    assert made.shape == (20, 40, 3) and (made[0] == 255).all() and ((made[1] == 255).all() != first)
+    assert watch.pictures[0].parameters["CodeFormer visibility"] == "0.5"
+    shares = [done / total for done, total in watch.steps]
+    assert shares == sorted(shares) and shares[-1] == 1
+
+
+def test_a_restored_picture_is_mixed_in_and_keeps_depth_and_alpha(inputs, watch):
+    values, one = deep_source(inputs, 4)
+    extras = Extras((one,), gfpgan_visibility=0.25)
+    perform(extras, Bench(inputs, RESAMPLERS, restorer=lambda name: Whitener(name, [])), watch, frozenset())
+    made = watch.pictures[0].image.pixels
+    np.testing.assert_array_equal(made[:, :, 3], values[:, :, 3])
+    np.testing.assert_allclose(made[0, :, :3], values[0, :, :3] * 0.75 + 65535 * 0.25, atol=1)
+    assert np.abs(made[1:].astype(int) - values[1:]).max() <= 64
+
+
+def test_a_face_restorer_whose_file_is_gone_ends_the_job(inputs, watch):
+    with pytest.raises(InvalidRequest, match="CodeFormer"):
+        perform(Extras((source(inputs), source(inputs, seed=1)), codeformer_visibility=1), Bench(inputs, RESAMPLERS),
+                watch, frozenset())
+    assert watch.begun == []
+
+
 class Twice(Plugin):
     id, name = "twice", "Twice"
 

@@ -23,6 +23,7 @@ FIELDS = {
     "subseed_strength": "subseed_strength", "seed_resize_from_h": "seed_resize_from_h",
     "seed_resize_from_w": "seed_resize_from_w", "batch_size": "batch_size", "n_iter": "batch_count",
     "steps": "steps", "cfg_scale": "guidance_scale", "width": "width", "height": "height", "tiling": "tiling",
+    "restore_faces": "restore_faces",
     "denoising_strength": "denoising_strength", "enable_hr": "enable_hr", "hr_scale": "hr_scale",
     "hr_resize_x": "hr_resize_x", "hr_resize_y": "hr_resize_y", "hr_upscaler": "hr_upscaler",
     "hr_second_pass_steps": "hr_second_pass_steps", "hr_prompt": "hr_prompt",
@@ -35,7 +36,6 @@ NAMES = {"hr_checkpoint_name": "hr_checkpoint", "hr_sampler_name": "hr_sampler",
 UNNAMED = ("", "none", "use same checkpoint", "use same sampler", "use same scheduler")
 SETTINGS = {"eta": ("eta_ddim", "eta_ancestral"), "s_churn": ("s_churn",), "s_tmin": ("s_tmin",),
             "s_tmax": ("s_tmax",), "s_noise": ("s_noise",), "s_min_uncond": ("s_min_uncond",)}
-UNAVAILABLE = {"restore_faces": "Face restoration"}
 DEFAULT_SAMPLER = "Euler"
 
 
@@ -60,7 +60,7 @@ class Pasted:
 
 def asked(body: GenerationRequest, app: Any) -> Asked:
     """Return what ``body`` asks for; raises ``InvalidRequest`` naming the field, and ``NotFound`` for a model."""
-    refuse_unavailable(body)
+    refuse_unknown_script(body)
     pasted = pasted_values(body.infotext, app)
     given = body.override_settings or {}
     overrides = {**pasted.settings, **usable_overrides(given), **sampler_settings(body)}
@@ -83,12 +83,8 @@ def asked(body: GenerationRequest, app: Any) -> Asked:
     return Asked(request, usable_overrides(given), (*pasted.warnings, *override_warnings(given)))
 
 
-def refuse_unavailable(body: GenerationRequest) -> None:
-    """Raise ``InvalidRequest`` for what would change the picture and does not exist here."""
-    for name, what in UNAVAILABLE.items():
-        value = getattr(body, name, None)
-        if value and value != "None":
-            raise InvalidRequest(f"{name}: {what} is not available in this version.", "Leave the field out.")
+def refuse_unknown_script(body: GenerationRequest) -> None:
+    """Raise ``InvalidRequest`` for a script that does not exist here."""
     known = SCRIPTS if isinstance(body, Img2ImgRequest) else {}
     if _script(body) not in ("", "none", plots.NAME, *known):
         raise InvalidRequest(f"script_name: There is no script {str(body.script_name)[:100]!r}.",

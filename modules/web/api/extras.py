@@ -1,9 +1,10 @@
-"""``/sdapi/v1/extra-single-image`` and ``extra-batch-images``: pictures made larger, and lists of what does it."""
+"""``/sdapi/v1/extra-single-image`` and ``extra-batch-images``: pictures enlarged, faces restored, and by what."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,6 +14,7 @@ from modules.core.errors import Interrupted, InvalidRequest
 from modules.core.extras import Extras, Source
 from modules.core.job import FAILED, Job
 from modules.core.result import Failure
+from modules.library.face_restorers import face_restorers
 from modules.library.files import ModelFile
 from modules.library.images import read_image_info
 from modules.library.inputs import Inputs
@@ -55,6 +57,12 @@ def router(app: Any) -> APIRouter:
         return [models.RealesrganItem(name=name, path=file.path, scale=scale_of(file.stem))
                 for name, file in upscalers(app.library).items() if name.startswith("R-ESRGAN")]
 
+    @routes.get("/face-restorers")
+    def restorers() -> list[models.FaceRestorerItem]:
+        """List the face restorers whose files are there, each with its folder."""
+        return [models.FaceRestorerItem(name=name, cmd_dir=str(Path(files.restorer.path).parent))
+                for name, files in face_restorers(app.library).items()]
+
     return routes
 
 
@@ -66,10 +74,7 @@ def _item(name: str, file: ModelFile | None) -> models.UpscalerItem:
 
 
 def asked(body: models.ExtrasRequest, sources: Sequence[Source]) -> Extras:
-    """Return what ``body`` asks for; raises ``InvalidRequest`` where it asks for what is not there."""
-    for name in ("gfpgan_visibility", "codeformer_visibility"):
-        if getattr(body, name):
-            raise InvalidRequest(f"{name}: faces cannot be restored here.", "Send 0.")
+    """Return what ``body`` asks for."""
     names = [field.name for field in dataclasses.fields(Extras) if field.name in type(body).model_fields]
     return Extras(sources=tuple(sources), **{name: getattr(body, name) for name in names})
 

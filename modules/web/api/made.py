@@ -17,7 +17,7 @@ from modules.web.api.sdapi_models import GenerationRequest
 KNOWN = frozenset({
     "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size-1", "Size-2", "Model", "Model hash", "VAE",
     "VAE hash", "Variation seed", "Variation seed strength", "Seed resize from-1", "Seed resize from-2", "Clip skip",
-    "Denoising strength", "Tiling", "Version",
+    "Denoising strength", "Tiling", "Version", "Face restoration",
 })
 
 
@@ -79,7 +79,8 @@ def info_of(job: Job) -> dict[str, Any]:
         "seed": seeds[0], "all_seeds": seeds, "subseed": subseeds[0], "all_subseeds": subseeds,
         "subseed_strength": request.subseed_strength, "width": request.width, "height": request.height,
         "sampler_name": request.sampler, "cfg_scale": request.guidance_scale, "steps": request.steps,
-        "batch_size": request.batch_size, "restore_faces": False, "face_restoration_model": None,
+        "batch_size": request.batch_size, "restore_faces": request.restore_faces,
+        "face_restoration_model": request.settings.face_restoration_model if request.restore_faces else None,
         "sd_model_name": first.get("Model") or _stem(request.model), "sd_model_hash": first.get("Model hash"),
         "sd_vae_name": first.get("VAE"), "sd_vae_hash": first.get("VAE hash"),
         "seed_resize_from_w": request.seed_resize_from_w, "seed_resize_from_h": request.seed_resize_from_h,

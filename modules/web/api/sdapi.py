@@ -294,7 +294,6 @@ def _nothing_yet() -> APIRouter:
     routes = _part()
 
     @routes.get("/hypernetworks")
-    @routes.get("/face-restorers")
     @routes.get("/loras")
     def none() -> list[models.NamedItem]:
         """There are none."""

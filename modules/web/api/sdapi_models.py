@@ -31,7 +31,7 @@ class GenerationRequest(BaseModel):
     cfg_scale: float | None = 7.0
     width: int | None = 512
     height: int | None = 512
-    restore_faces: bool | None = None
+    restore_faces: bool | None = Field(None, description="By the setting face_restoration_model.")
     tiling: bool | None = None
     do_not_save_samples: bool | None = Field(False, description="No effect: save_images decides.")
     do_not_save_grid: bool | None = Field(False, description="No effect: save_images decides.")
@@ -126,7 +126,7 @@ class PngInfoAnswer(Answer):
 
 
 class ExtrasRequest(BaseModel):
-    """How to enlarge pictures."""
+    """How to enlarge pictures and restore the faces in them."""
 
     model_config = ConfigDict(allow_inf_nan=False, extra="ignore")
 
@@ -134,7 +134,7 @@ class ExtrasRequest(BaseModel):
     show_extras_results: bool = Field(True, description="No effect.")
     gfpgan_visibility: float = 0
     codeformer_visibility: float = 0
-    codeformer_weight: float = 0
+    codeformer_weight: float = Field(0, description="0 changes a face most, 1 least.")
     upscaling_resize: float = 2
     upscaling_resize_w: int = 512
     upscaling_resize_h: int = 512
@@ -142,7 +142,7 @@ class ExtrasRequest(BaseModel):
     upscaler_1: str = Field("None", description="None leaves the picture as it is.")
     upscaler_2: str = "None"
     extras_upscaler_2_visibility: float = 0
-    upscale_first: bool = Field(False, description="No effect while faces are not restored.")
+    upscale_first: bool = Field(False, description="Enlarge before faces are restored, not after.")
 
 
 class ExtrasSingleRequest(ExtrasRequest):
@@ -256,6 +256,11 @@ class RealesrganItem(Answer):
     name: str
     path: str | None
     scale: int | None
+
+
+class FaceRestorerItem(Answer):
+    name: str
+    cmd_dir: str | None
 
 
 class NamedItem(Answer):

@@ -1,8 +1,9 @@
-"""The Extras tab: pictures made larger, under AUTOMATIC1111's labels and element ids."""
+"""The Extras tab: pictures made larger, faces restored, under AUTOMATIC1111's labels and element ids."""
 
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import gradio as gr
 from modules.core.errors import InvalidRequest
 from modules.core.extras import KIND, NO_UPSCALER, SCALE_BY, SCALE_TO, Extras, Source
 from modules.core.job import Job
+from modules.library.face_restorers import CODEFORMER, GFPGAN, face_restorers, lacking
 from modules.web import image_batch
 from modules.web.answers import owner_of
 from modules.web.controls import Controls, markup, shown_choices
@@ -33,6 +35,8 @@ TAB = KIND
 SINGLE, BATCH, DIRECTORY = "single", "batch", "directory"
 UPSCALERS = ("upscaler_1", "upscaler_2")
 OF_DIRECTORY = ("batch_input_dir", "batch_output_dir", "show_extras_results")
+# Whose files each field of face restoration needs.
+RESTORERS = {"gfpgan_visibility": GFPGAN, "codeformer_visibility": CODEFORMER, "codeformer_weight": CODEFORMER}
 
 FIELDS: Form = (
     Field("mode", "Mode", "radio", SINGLE, "mode_extras", choices=(SINGLE, BATCH, DIRECTORY),
@@ -52,10 +56,23 @@ FIELDS: Form = (
     Field("upscaler_2", "Upscaler 2", "choice", NO_UPSCALER, "extras_upscaler_2"),
     Field("extras_upscaler_2_visibility", "Upscaler 2 visibility", "slider", 0.0, "extras_upscaler_2_visibility", "",
           0.0, 1.0, 0.001),
+    Field("gfpgan_visibility", "GFPGAN visibility", "slider", 0.0, "extras_gfpgan_visibility", "", 0.0, 1.0, 0.001),
+    Field("codeformer_visibility", "CodeFormer visibility", "slider", 0.0, "extras_codeformer_visibility", "", 0.0, 1.0,
+          0.001),
+    Field("codeformer_weight", "CodeFormer weight", "slider", 0.0, "extras_codeformer_weight", "", 0.0, 1.0, 0.001,
+          help="0 changes a face most, 1 least."),
+    Field("upscale_first", "Upscale before restoring faces", "checkbox", True, "extras_upscale_before_face_fix"),
 )
 
 
 def form(app: Any) -> Form:
+    """Return the fields that can be used now: those of a face restorer need its files."""
+    there = face_restorers(app.library)
+    closed = {name for name, restorer in RESTORERS.items() if restorer not in there}
+    return tuple(field for field in every_field(app) if field.name not in closed)
+
+
+def every_field(app: Any) -> Form:
     """Return the fields with the upscalers that there are now; folders are named only where nobody else can."""
     names = app.offered_upscalers()
     found = [with_choices(field, names) if field.name in UPSCALERS else field for field in FIELDS]
@@ -76,8 +93,8 @@ def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job
     wanted = Extras(**{name: value for name, value in typed.items() if name in names},
                     plugins=plugin_values(fields, typed))
     changes = any(item.params != type(item.params)() for item in app.host.active(wanted))
-    if wanted.upscaler_1 in ("", NO_UPSCALER) and not changes:
-        raise InvalidRequest("No upscaler is chosen.", "Choose one under Upscaler 1.")
+    if wanted.upscaler_1 in ("", NO_UPSCALER) and not wanted.restorers and not changes:
+        raise InvalidRequest("No upscaler is chosen.", "Choose one under Upscaler 1, or restore faces.")
     sources, problems = _sources(str(typed["mode"]), values, app)
     wanted = dataclasses.replace(wanted, sources=sources)
     folder, shown = "", True
@@ -107,7 +124,7 @@ def _sources(mode: str, values: Mapping[str, Any], app: Any) -> tuple[tuple[Sour
 
 def build(app: Any) -> Controls:
     """Lay the tab out; return its controls."""
-    controls = Controls(form(app))
+    controls = Controls(every_field(app))
     with gr.Row(elem_id="extras_body", elem_classes="tab-columns", equal_height=False):
         with gr.Column(elem_id="extras_settings", min_width=320):
             _pictures(controls)
@@ -116,6 +133,7 @@ def build(app: Any) -> Controls:
             with gr.Row():
                 controls.show("upscaler_2", min_width=200)
                 controls.show("extras_upscaler_2_visibility", min_width=200)
+            _faces(controls, app)
             build_plugins(controls, TAB, app)
         with gr.Column(elem_id="extras_side", min_width=320):
             with gr.Row(elem_id="extras_generate_box"):
@@ -152,6 +170,21 @@ def _size(controls: Controls) -> None:
             controls.show("upscaling_crop", container=False, min_width=110)
 
 
+def _faces(controls: Controls, app: Any) -> None:
+    with gr.Accordion("Restore faces", open=False, elem_id="extras_faces"):
+        controls.places["faces"] = markup(missing_files(app), elem_id="extras_faces_missing")
+        controls.show("gfpgan_visibility")
+        with gr.Row():
+            controls.show("codeformer_visibility", min_width=200)
+            controls.show("codeformer_weight", min_width=200)
+        controls.show("upscale_first", container=False)
+
+
+def missing_files(app: Any) -> str:
+    """Return, as HTML, which files of face restorers are missing and where they go; empty where all are there."""
+    return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in lacking(app.library))
+
+
 def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     """Connect the tab: every change is stored and shown again when it opens, Generate queues a job."""
     def store(data: dict[Any, Any], request: gr.Request) -> None:
@@ -163,7 +196,10 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
         for field in current:
             if field.name in UPSCALERS:
                 updates[controls[field.name]]["choices"] = shown_choices(field)
-        return updates
+        usable = {field.name for field in current}
+        for name in RESTORERS:
+            updates.setdefault(controls[name], gr.update(value=0.0))["interactive"] = name in usable
+        return updates | {controls.places["faces"]: gr.update(value=missing_files(app))}
 
     def generate(data: dict[Any, Any], request: gr.Request) -> str:
         owner, values = owner_of(request.request), controls.values(data)
@@ -173,7 +209,7 @@ def wire(controls: Controls, app: Any, tab: Any, page: Any) -> None:
     changes = [controls[field.name].input for field in controls.form if field.kind != "text"]
     listen([keep.click, *changes], store, inputs=controls.inputs(), trigger_mode="always_last")
     again = gr.Button(visible="hidden", elem_id="extras_reload")
-    restoring([tab.select, again.click], TAB, restore, controls.outputs())
+    restoring([tab.select, again.click], TAB, restore, [*controls.outputs(), controls.places["faces"]])
     submitted = submission(TAB)
     tell(quietly(controls.buttons["extras_generate"].click, generate, inputs=controls.inputs(), outputs=submitted,
                  trigger_mode="multiple"), submitted)

@@ -181,6 +181,7 @@ def _settings(controls: Controls) -> None:
     layout.build_seed(controls, TAB)
     controls.show("noise_multiplier")
     with gr.Row(elem_id="img2img_checkboxes"):
+        controls.show("restore_faces", container=False, min_width=80)
         controls.show("tiling", container=False, min_width=80)
 
 

@@ -99,6 +99,7 @@ def _settings(controls: Controls) -> None:
     controls.show("cfg_scale")
     layout.build_seed(controls, TAB)
     with gr.Row(elem_id="txt2img_checkboxes"):
+        controls.show("restore_faces", container=False, min_width=80)
         controls.show("tiling", container=False, min_width=80)
 
 

@@ -59,13 +59,32 @@ def test_a_batch_without_its_broken_picture(client):
     ({"upscaler_1": "Lanxzos"}, "Use .*Lanczos"), ({"upscaler_1": "Latent"}, "works inside a generation"),
     ({"upscaling_resize": 0}, "upscaling_resize"), ({"upscaling_resize": 1000}, "upscaling_resize"),
     ({"image": ""}, "no picture"), ({"image": base64.b64encode(b"text").decode()}, "cannot be read"),
-    ({"gfpgan_visibility": 1}, "faces"), ({"resize_mode": 1, "upscaling_resize_w": 32_768}, "too large"),
+    ({"gfpgan_visibility": 1}, "GFPGANv1.4.pth.*GFPGAN"), ({"codeformer_visibility": 0.1}, "codeformer"),
+    ({"codeformer_weight": 2}, "codeformer_weight"), ({"resize_mode": 1, "upscaling_resize_w": 32_768}, "too large"),
     ({"extras_upscaler_2_visibility": -1}, "visibility"),
 ])
 def test_what_cannot_be_done_is_said(client, change, words):
     answer = post(client, "extra-single-image", **{"image": encoded(), **SINGLE, **change})
     assert answer.status_code == 422
     assert re.search(words, f"{answer.json()['message']} {answer.json().get('hint', '')}"), answer.text
+
+
+def test_face_restorers_are_listed_and_used_where_their_files_are(client, app):
+    assert client.get("/sdapi/v1/face-restorers").json() == []
+    place = app.folders.models_dir / "GFPGAN"
+    place.mkdir(parents=True)
+    (place / "GFPGANv1.4.pth").write_bytes(b"x")
+    assert client.get("/sdapi/v1/face-restorers").json() == []
+    answer = post(client, "extra-single-image", **{**SINGLE, "image": encoded(), "gfpgan_visibility": 0.5})
+    assert answer.status_code == 422 and "detection_Resnet50_Final.pth" in answer.json()["message"]
+    (place / "detection_Resnet50_Final.pth").write_bytes(b"x")
+    assert client.get("/sdapi/v1/face-restorers").json() == [{"name": "GFPGAN", "cmd_dir": str(place)}]
+    answer = post(client, "extra-single-image", **{**SINGLE, "image": encoded(), "gfpgan_visibility": 0.5,
+                                                   "codeformer_weight": 0.2})
+    assert answer.status_code == 200, answer.text
+    (job,) = app.jobs()
+    assert (job.request.values["gfpgan_visibility"], job.request.values["upscale_first"]) == (0.5, False)
+    assert "GFPGAN visibility: 0.5" in job.images[0].infotext and "weight" not in job.images[0].infotext
 
 
 def test_files_of_upscalers_are_listed(client, app):

@@ -133,7 +133,7 @@ def test_samplers_go_by_name_label_and_older_combined_names(client, app, sent, s
     ({"enable_hr": True, "hr_checkpoint_name": "gone"}, 404, "gone"),
     ({"enable_hr": True, "denoising_strength": 1.5}, 422, "denoising_strength"),
     ({"enable_hr": True, "firstphase_width": 60, "firstphase_height": 60}, 422, "width"),
-    ({"restore_faces": True}, 422, "Face restoration"),
+    ({"restore_faces": True}, 422, "codeformer-v0.1.0.pth"),
     ({"refiner_checkpoint": "xl"}, 404, "xl"),
     ({"firstpass_image": "aGVsbG8=", "enable_hr": True}, 422, "no picture"),
     ({"script_name": "X/Y plot"}, 422, "X/Y plot"),

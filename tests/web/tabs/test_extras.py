@@ -35,7 +35,7 @@ def submitted(app, **given):
 def test_every_field_is_laid_out_once_under_the_names_of_what_it_fills(app):
     with gr.Blocks():
         controls = extras.build(app)
-    assert set(controls) == {field.name for field in controls.form}
+    assert set(controls) == {field.name for field in controls.form} and "faces" in controls.places
     names = {field.name for field in dataclasses.fields(Extras)} - {"sources", "plugins"}
     for field in extras.FIELDS:
         if field.name in names:
@@ -89,6 +89,27 @@ def test_results_of_a_folder_go_to_a_folder_and_need_not_be_shown(app, tmp_path)
 def test_what_is_missing_is_said(app, given, words):
     with pytest.raises(InvalidRequest, match=words):
         submitted(app, **given)
+
+
+def put_face_files(app, *names):
+    place = app.folders.models_dir / "GFPGAN"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (place / name).write_bytes(b"x")
+
+
+def test_faces_are_restored_where_the_files_are(app):
+    names = {field.name for field in extras.form(app)}
+    assert not set(extras.RESTORERS) & names and "upscale_first" in names
+    assert "GFPGANv1.4.pth" in extras.missing_files(app) and "<p>CodeFormer needs" in extras.missing_files(app)
+    with pytest.raises(InvalidRequest, match="or restore faces"):
+        submitted(app, source=brought(app), upscaler_1="None", gfpgan_visibility=1.0)
+    put_face_files(app, "GFPGANv1.4.pth", "detection_Resnet50_Final.pth")
+    assert "gfpgan_visibility" in {field.name for field in extras.form(app)}
+    assert "GFPGAN needs" not in extras.missing_files(app)
+    task = submitted(app, source=brought(app), upscaler_1="None", gfpgan_visibility=0.5, codeformer_visibility=0.5)
+    assert (task.values["gfpgan_visibility"], task.values["codeformer_visibility"]) == (0.5, 0.0)
+    assert task.summary == "GFPGAN, 1 picture" and task.values["upscale_first"]
 
 
 def test_folders_are_not_offered_where_others_reach_the_program(app):

@@ -1,0 +1,1 @@
+"""Faces in a picture: found, aligned, restored by a network, and put back."""
