@@ -110,3 +110,17 @@ def test_a_result_of_txt2img_is_sent_to_extras_with_its_infotext(open_page, site
     expect(page.locator("darkroom-source .count")).to_contain_text("64×64")
     assert site.app.forms.load("", "extras")["source"]["name"].endswith(".png")
     expect(page.locator("#image_buttons_extras").get_by_role("button", name="Reuse parameters")).to_have_count(0)
+
+
+def test_an_upscaler_that_has_come_since_the_start_can_be_chosen_for_img2img(open_page, site):
+    late = site.app.folders.esrgan[0] / "4x-Godwit.pth"
+    late.parent.mkdir(parents=True, exist_ok=True)
+    late.write_bytes(b"x")
+    try:
+        page = open_page()
+        page.get_by_role("tab", name="Settings").click()
+        page.wait_for_selector("body.restored-settings")
+        page.locator("#setting_upscaler_for_img2img input").click()
+        expect(page.get_by_role("option", name="4x-Godwit", exact=True)).to_be_visible()
+    finally:
+        late.unlink()
