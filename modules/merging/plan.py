@@ -15,6 +15,7 @@ from modules.library.headers import SAFETENSORS, Header
 from modules.library.name_patterns import matching
 from modules.library.tensors import DTYPE_BITS, TensorInfo
 from modules.merging.edits import Edit, Edits, of_target
+from modules.merging.folders import descriptions, folder_of
 from modules.merging.methods import METHODS
 from modules.merging.models import Checkpoint, Target
 from modules.merging.tensors import NAMES, Stored
@@ -50,11 +51,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order of the file, what is to be said of them, and a folder's other files with their places."""
+    """The steps in the order of the file, what is to be said of them, and a folder's other files.
+
+    Of these ``copies`` are paths and ``texts`` places, each with the other: ``(path, place)``, ``(place, text)``.
+    """
 
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
     copies: tuple[tuple[str, str], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
     bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,8 +100,10 @@ def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, St
     if not steps:
         raise InvalidModel("Nothing remains to be written.", "Discard fewer weights.")
     ordered = sorted(steps, key=lambda step: -DTYPE_BITS[step.info.dtype])
-    copies = folder_copies(first) if recipe.format == DIFFUSERS else ()
-    return Plan(tuple(ordered), _warnings(models, tensors, missing), copies)
+    in_folder = recipe.format == DIFFUSERS
+    copies = folder_copies(first) if in_folder and first.targets else ()
+    texts = descriptions(first) if in_folder and not first.targets else ()
+    return Plan(tuple(ordered), _warnings(models, tensors, missing), copies, texts)
 
 
 def folder_copies(model: Checkpoint) -> tuple[tuple[str, str], ...]:
@@ -115,8 +122,8 @@ def _targets(recipe: Recipe, first: Checkpoint, tensors: Mapping[str, Stored]) -
         yield from (("", Target(name, name)) for name in tensors)
         return
     if not first.targets:
-        raise InvalidModel(f"{first.name} is a single file, and a folder takes its configurations from model A.",
-                           "Choose a folder as model A, or another format.")
+        yield from folder_of(first, tensors)
+        return
     yield from ((component, target) for component, several in first.targets.items() for target in several)
 
 
