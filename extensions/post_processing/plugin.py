@@ -40,6 +40,7 @@ class PostProcessing(Plugin):
     version = "1.0"
     Params = Options
     panels = ("extras",)
+    sixteen_bits = True
 
     def postprocess(self, image: Any, params: Options) -> Sequence[Any] | None:
         """Return what one picture becomes."""
@@ -55,7 +56,7 @@ class PostProcessing(Plugin):
 
 
 def rotated(image: Any, degrees: int) -> Any:
-    """Return a PIL picture turned clockwise by a multiple of 90 degrees."""
+    """Return a picture turned clockwise by a multiple of 90 degrees."""
     turn = {90: "ROTATE_270", 180: "ROTATE_180", 270: "ROTATE_90"}.get(degrees)
     return image.transpose(_transpose(turn)) if turn else image
 

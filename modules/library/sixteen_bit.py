@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -13,13 +15,24 @@ DEPTH = 16
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to PNG's types: grey, grey and alpha, RGB, RGBA
+# PIL's ways to turn a picture: mirrored first or not, then so many quarters against the clock.
+_MIRRORED = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE,
+             Image.Transpose.TRANSVERSE)
+_QUARTERS: Mapping[Image.Transpose, int] = MappingProxyType({
+    Image.Transpose.FLIP_LEFT_RIGHT: 0, Image.Transpose.TRANSPOSE: 1, Image.Transpose.FLIP_TOP_BOTTOM: 2,
+    Image.Transpose.TRANSVERSE: 3, Image.Transpose.ROTATE_90: 1, Image.Transpose.ROTATE_180: 2,
+    Image.Transpose.ROTATE_270: 3,
+})
 _UP = 2
 _LEVEL = 3
 
 
 @dataclass(frozen=True, eq=False)
 class DeepImage:
-    """A picture: ``pixels`` [height, width, channels] are whole numbers of 16 bits, alpha last where there is one."""
+    """A picture: ``pixels`` [height, width, channels] are whole numbers of 16 bits, alpha last where there is one.
+
+    What cuts, turns and resizes it has the names and arguments of PIL's, so that what does so to one does to the other.
+    """
 
     pixels: np.ndarray
 
@@ -32,6 +45,32 @@ class DeepImage:
     def height(self) -> int:
         """Pixels from top to bottom."""
         return int(self.pixels.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+    def crop(self, box: tuple[int, int, int, int]) -> DeepImage:
+        """Return the part ``box`` (left, top, right, bottom), which is within the picture."""
+        left, top, right, bottom = box
+        return DeepImage(np.ascontiguousarray(self.pixels[top:bottom, left:right]))
+
+    def transpose(self, method: Image.Transpose) -> DeepImage:
+        """Return the picture turned or mirrored, as PIL's constant says."""
+        mirrored = self.pixels[:, ::-1] if method in _MIRRORED else self.pixels
+        return DeepImage(np.ascontiguousarray(np.rot90(mirrored, _QUARTERS[method])))
+
+    def resize(self, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.BICUBIC,
+               box: tuple[float, float, float, float] | None = None) -> DeepImage:
+        """Return the picture, or the part ``box`` of it, at ``size``."""
+        channels = (Image.fromarray(self.pixels[:, :, i].astype(np.float32)).resize(size, resample, box)
+                    for i in range(self.pixels.shape[2]))
+        return DeepImage(np.rint(np.stack([np.asarray(one) for one in channels], 2)).clip(0, 65535).astype(np.uint16))
+
+    def convert(self, mode: str) -> Image.Image:
+        """Return the picture in 8 bits and another of PIL's modes."""
+        return self.shallow().convert(mode)
 
     def shallow(self) -> Image.Image:
         """Return the picture in 8 bits."""

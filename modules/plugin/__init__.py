@@ -103,6 +103,7 @@ class Plugin:
 
     tags: ClassVar[tuple[str, ...]] = ()
     panels: ClassVar[tuple[str, ...]] = ("txt2img", "img2img")
+    sixteen_bits: ClassVar[bool] = False
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -177,8 +178,10 @@ class Plugin:
         """All pictures of the request are saved."""
 
     def postprocess(self, image: Image, params: Any) -> Sequence[Image] | None:
-        """Return what an enlarged picture of the Extras tab becomes, in 8 bits: one picture or several.
+        """Return what an enlarged picture of the Extras tab becomes: one picture or several.
 
+        It is shown in 8 bits; with ``sixteen_bits`` one that has them is a ``DeepImage``, which can be cut, turned
+        and resized like PIL's, and has its ``pixels``.
         Parameters are asked for in that tab where ``panels`` names ``extras``.
         """
         return None

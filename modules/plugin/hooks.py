@@ -12,6 +12,7 @@ from modules.core.errors import DarkroomError, PluginFailed
 from modules.core.plan import Plan, Segment
 from modules.core.request import Request
 from modules.core.result import FinishedPicture
+from modules.library.sixteen_bit import DeepImage
 from modules.plugin import Plugin, StepState
 from modules.plugin.params import param_infos, told
 from modules.prompts.tags import Tag
@@ -99,15 +100,22 @@ def depth(active: Sequence[Active], image: Any) -> Any:
 
 
 def postprocess(active: Sequence[Active], image: Any) -> tuple[Any, ...] | None:
-    """Return what an enlarged picture becomes, one plugin after the other; None where all leave it as it is."""
+    """Return what an enlarged picture becomes, one plugin after the other; None where all leave it as it is.
+
+    A picture of 16 bits is shown in 8 to plugins that do not say that they know more.
+    """
     images, changed = (image,), False
     for item in active:
         with named(item.plugin, "postprocess"):
-            made = [item.plugin.postprocess(one, item.params) for one in images]
+            made = [item.plugin.postprocess(_as_deep(item.plugin, one), item.params) for one in images]
         changed = changed or any(one is not None for one in made)
         images = tuple(part for one, before in zip(made, images, strict=True)
                        for part in ([before] if one is None else one))
     return images if changed else None
+
+
+def _as_deep(plugin: Any, image: Any) -> Any:
+    return image.shallow() if isinstance(image, DeepImage) and not plugin.sixteen_bits else image
 
 
 def patches(active: Sequence[Active], plan: Plan, segment: Segment, tags: Sequence[Tag]) -> tuple[Any, ...]:

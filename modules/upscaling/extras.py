@@ -183,10 +183,10 @@ def _told(watch: Watch, part: int, parts: int) -> Callable[[int, int], None]:
 
 
 def _postprocessed(bench: Bench, picture: Picture) -> list[Picture]:
-    """Return what plugins make of an enlarged picture; one of 16 bits stays so where they leave it alone."""
+    """Return what plugins make of an enlarged picture; one of 16 bits stays so where they leave it alone or know it."""
     if not any(type(item.plugin).postprocess is not Plugin.postprocess for item in bench.active):
         return [picture]
-    made = hooks.postprocess(bench.active, shown(picture))
+    made = hooks.postprocess(bench.active, saved(picture))
     return [picture] if made is None else [opened(one) for one in made]
 
 

@@ -37,8 +37,10 @@ def opened_file(path: Path, image: Image.Image) -> Picture:
     return Picture(np.ascontiguousarray(values[:, :, 2::-1]), values[:, :, 3:] if values.shape[2] == 4 else None)
 
 
-def opened(image: Image.Image) -> Picture:
-    """Return a PIL picture of any mode that PIL converts to colours."""
+def opened(image: Image.Image | DeepImage) -> Picture:
+    """Return a picture of 16 bits, or a PIL picture of any mode that PIL converts to colours."""
+    if isinstance(image, DeepImage):
+        return Picture(image.pixels[:, :, :3], image.pixels[:, :, 3:] if image.pixels.shape[2] == 4 else None)
     if image.has_transparency_data:
         values = np.asarray(image.convert("RGBA"))
         return Picture(np.ascontiguousarray(values[:, :, :3]), values[:, :, 3:])

@@ -34,6 +34,22 @@ def test_another_program_reads_what_is_written(channels):
     assert read_image_info(encode(image, "x", Settings(enable_pnginfo=False))[0]).infotext == ""
 
 
+def test_it_is_cut_turned_and_resized_as_pil_does():
+    # Neither dark nor light: in 8 bits PIL rounds and cuts off between the two directions of a resize.
+    shallow = Image.fromarray(np.random.default_rng(0).integers(90, 166, (23, 37, 3), dtype=np.uint8))
+    image = DeepImage(np.asarray(shallow).astype(np.uint16) * 257)
+    assert image.size == shallow.size
+    for method in Image.Transpose:
+        np.testing.assert_array_equal(image.transpose(method).shallow(), shallow.transpose(method))
+    np.testing.assert_array_equal(image.crop((3, 5, 30, 20)).shallow(), shallow.crop((3, 5, 30, 20)))
+    for size in ((20, 50), (90, 11)):
+        made, expected = (one.resize(size, Image.Resampling.LANCZOS) for one in (image, shallow))
+        assert made.size == size and np.abs(np.asarray(made.shallow()).astype(int) - np.asarray(expected)).max() <= 2
+    assert len(np.unique(image.resize((90, 90)).pixels)) > 2000
+    np.testing.assert_array_equal(image.convert("L"), shallow.convert("L"))
+    assert encode(image.transpose(Image.Transpose.ROTATE_90), "", Settings())[1] == ".png"
+
+
 def test_other_formats_hold_eight_bits():
     image = deep()
     data, suffix = encode(image, "", Settings(samples_format="webp", webp_lossless=True))

@@ -266,6 +266,24 @@ def test_sixteen_bits_stay_where_plugins_leave_a_picture_alone(inputs, watch):
     assert isinstance(watch.pictures[0].image, DeepImage)
 
 
+class Deep(Twice):
+    sixteen_bits = True
+
+    def postprocess(self, image, params):
+        return [image, image.transpose(Image.Transpose.ROTATE_90)]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_plugin_that_knows_sixteen_bits_is_given_and_gives_them(inputs, watch, channels):
+    values, one = deep_source(inputs, channels)
+    perform(Extras((one,)), Bench(inputs, RESAMPLERS, (Active(Deep(None), NoParams()),)), watch, frozenset())
+    same, turned = (made.image.pixels for made in watch.pictures)
+    np.testing.assert_array_equal(same, values)
+    np.testing.assert_array_equal(turned, np.rot90(values))
+    perform(Extras((one,)), Bench(inputs, RESAMPLERS, (Active(Twice(None), NoParams()),)), watch, frozenset())
+    assert not isinstance(watch.pictures[2].image, DeepImage)
+
+
 def test_a_plugin_that_fails_is_named(inputs, watch):
     bench = Bench(inputs, RESAMPLERS, (Active(Broken(None), NoParams()),))
     with pytest.raises(PluginFailed, match="Broken.*postprocess"):

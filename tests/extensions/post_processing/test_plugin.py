@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from extensions.post_processing.plugin import Options, PostProcessing, copies, focused, rotated, split
+from modules.library.sixteen_bit import DeepImage
 from modules.plugin import InvalidRequest
 
 
@@ -53,6 +54,17 @@ def test_the_part_with_the_most_detail_is_kept():
     assert np.asarray(made)[30:70].std() > 20
     flat = focused(Image.new("RGB", (300, 100), "grey"), (50, 50))
     assert flat.size == (50, 50)
+
+
+def test_pictures_of_sixteen_bits_become_what_those_of_eight_do():
+    shallow = Image.fromarray(np.random.default_rng(0).integers(90, 166, (300, 100, 3), dtype=np.uint8))
+    deep = DeepImage(np.asarray(shallow).astype(np.uint16) * 257)
+    for options in (Options(rotate="90", flip="Both"), Options(split=True, width=64, height=64),
+                    Options(focal_crop=True, width=64, height=64)):
+        ours, theirs = (PostProcessing(None).postprocess(image, options) for image in (deep, shallow))
+        assert len(ours) == len(theirs) > 0 and all(isinstance(one, DeepImage) for one in ours)
+        for one, other in zip(ours, theirs, strict=True):
+            assert np.abs(np.asarray(one.shallow()).astype(int) - np.asarray(other)).max() <= 2
 
 
 def test_nothing_is_touched_unless_it_is_asked_for():
