@@ -137,3 +137,8 @@ export function duration(seconds) {
   const minutes = Math.floor(whole / 60);
   return minutes < 60 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
+
+// The pictures of a job that are meant to be seen, in order: of a plot the grid, not its cells.
+export function shownImages(job) {
+  return job.shown.map((place) => job.images[place]);
+}

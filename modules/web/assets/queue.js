@@ -1,6 +1,6 @@
 // The queue: what runs, what waits (drag or buttons reorder it), what has ended.
 
-import { address, attempt, call, duration, text } from "./api.js";
+import { address, attempt, call, duration, shownImages, text } from "./api.js";
 import { view } from "./viewer.js";
 
 const PERIOD = 1000;
@@ -58,7 +58,7 @@ class Queue extends HTMLElement {
       forget: () => call(`jobs/${id}/forget`, {}),
       up: () => call(`jobs/${id}/move`, { before: this.order[at - 1] }),
       down: () => call(`jobs/${id}/move`, { before: this.order[at + 2] ?? null }),
-      view: () => view(this.jobs.get(id).images, Number(button.dataset.index)),
+      view: () => view(shownImages(this.jobs.get(id)), Number(button.dataset.index)),
     }[button.dataset.do];
     await attempt(action);
     await this.refresh();
@@ -80,7 +80,7 @@ function empty(name) {
 function row(job, index, count) {
   const queued = job.state === "queued";
   const percent = Math.round((job.progress?.fraction || 0) * 100);
-  const pictures = job.images.slice(0, 6).map((image, at) => `
+  const pictures = shownImages(job).slice(0, 6).map((image, at) => `
     <button type="button" class="thumb" data-do="view" data-index="${at}" aria-label="Open picture ${at + 1}"><img loading="lazy" alt="" src="${address(image.thumbnail)}"></button>`).join("");
   return `<article class="job ${job.state}" data-id="${job.id}" ${queued ? 'draggable="true"' : ""}>
     <div class="job-text"><p class="job-prompt">${text(job.prompt) || "<i>Empty prompt</i>"}</p>

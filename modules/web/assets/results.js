@@ -1,6 +1,6 @@
 // The results of a tab: follows its jobs by server-sent events and shows what they make.
 
-import { address, attempt, call, complain, duration, sendButtons, sendTo, sendToForm, text } from "./api.js";
+import { address, attempt, call, complain, duration, sendButtons, sendTo, sendToForm, shownImages, text } from "./api.js";
 import { comparison } from "./extras.js";
 import { ended } from "./follow.js";
 import { view } from "./viewer.js";
@@ -214,7 +214,7 @@ class Results extends HTMLElement {
 
   showImages(job, partial = false) {
     this.shownJob = job.id;
-    this.shown = job.shown.map((place) => job.images[place]);
+    this.shown = shownImages(job);
     this.selected = partial ? this.shown.length - 1 : 0;
     const zip = this.part(`#save_zip_${this.tab}`);
     zip.href = address(`darkroom/page/jobs/${job.id}/pictures.zip`);
