@@ -15,13 +15,16 @@ from typing import Any
 
 import psutil
 
+from modules.app import recipes
 from modules.app.axes import axes
 from modules.app.styles import read_styles
 from modules.core import codec, plot
+from modules.core.axes import MERGE_AXES
 from modules.core.errors import InvalidRequest, NoModel, NotFound
 from modules.core.extras import NO_UPSCALER, Extras, check_extras, target_size
 from modules.core.grid import TITLE
 from modules.core.job import Job
+from modules.core.merge import Recipe
 from modules.core.request import MAX_PICTURES, Request, check, stored_pictures, with_random_seeds
 from modules.core.task import Task, generation_of
 from modules.host.registry import Host
@@ -122,7 +125,8 @@ def admit_plot(request: Request, desk: Desk) -> Admitted:
     """
     grid = request.grid
     request = request if grid.no_fixed_seeds else fix_seeds(request)
-    lines = plot.lines(grid, axes(request.kind, desk.host), lambda: secrets.randbits(32))
+    offered = (*axes(request.kind, desk.host), *(MERGE_AXES if request.merge else ()))
+    lines = plot.lines(grid, offered, lambda: secrets.randbits(32))
     cells = plot.cells(request, lines)
     admitted = [admit(cell.request, desk) for cell in cells]
     parts = _parts(admitted)
@@ -173,6 +177,15 @@ def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
     return dataclasses.replace(extras, sources=tuple(good)), tuple(problems)
 
 
+def with_merge(request: Request, recipe: Recipe, desk: Desk) -> Request:
+    """Return ``request`` for trying out ``recipe``: its models under their proper names, model A as the model.
+
+    A VAE to bake in is the VAE to use. Raises ``InvalidRequest``, ``NotFound``.
+    """
+    named = recipes.named(recipe, desk.library)
+    return dataclasses.replace(request, merge=named, model=named.model_a, vae=named.vae or request.vae)
+
+
 def pixel_upscaler(name: str, desk: Desk) -> str:
     """Return the proper name of an upscaler of pixels; raises ``InvalidRequest`` with near names."""
     found = find_upscaler(name or NO_UPSCALER, desk.upscalers)
@@ -205,6 +218,8 @@ def resolve_names(request: Request, desk: Desk) -> Request:
 
     ``desk`` knows the samplers and upscalers that model files and extensions add.
     """
+    if request.merge is not None:
+        request = with_merge(request, request.merge, desk)
     sampler, schedule = _sampling(request.sampler, request.schedule, desk)
     model = desk.find_model(request.model or request.settings.sd_model_checkpoint)
     vae = request.vae or request.settings.sd_vae

@@ -90,6 +90,7 @@ def open_host(config: WorkerConfig) -> Host:
 def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     """Open the real engine; takes seconds, most of them for importing torch."""
     from modules.engine.engine import Engine
+    from modules.merging.preview import Previews
     from modules.runtime import device, memory
     from modules.runtime.memory import Models
     from modules.upscaling.faces.networks import FaceShelf
@@ -106,7 +107,7 @@ def open_engine(config: WorkerConfig, hashes: HashCache) -> Workbench:
     host = open_host(config)
     upscalers = Upscalers(library, Shelf(models, placement), {**RESAMPLERS, **host.upscalers()})
     restorer = partial(find_restorer, library, FaceShelf(models, placement))
-    engine = Engine(library, models, placement, upscalers, host.samplers(), restorer)
+    engine = Engine(library, models, placement, upscalers, host.samplers(), restorer, Previews(library))
     return EngineBench(info.name or info.kind, Tools(library, host, engine, models, upscalers, restorer),
                        lambda: device.memory(placement.device))
 
@@ -146,7 +147,7 @@ class EngineBench:
         settings, library = request.settings, self.tools.library
         checkpoint = library.find_checkpoint(request.model)
         vae = library.find_vae(request.vae or settings.sd_vae, checkpoint)
-        wanted = (checkpoint if settings.add_model_hash_to_info else None,
+        wanted = (checkpoint if settings.add_model_hash_to_info and request.merge is None else None,
                   vae if settings.add_vae_hash_to_info else None,
                   *(library.find_checkpoint(name) for name in others(request)))
         return tuple(file.path for file in wanted if file is not None)

@@ -9,14 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from modules.adapters.files import find_network, read_calls
+from modules.app import recipes
 from modules.app.admission import Desk, find_model
 from modules.core import lora, merge
 from modules.core.errors import InvalidRequest
 from modules.core.lora import LoraExtraction, LoraMerge
-from modules.core.merge import METHODS, Recipe, check_name, check_recipe, config_name, file_name, usual_name
+from modules.core.merge import METHODS, Recipe, check_name, config_name, file_name
 from modules.core.merge_metadata import given
-from modules.library.files import AUTOMATIC, NO_VAE
 from modules.library.name_patterns import check_pattern
 
 Work = Recipe | LoraMerge | LoraExtraction
@@ -41,20 +40,16 @@ def admit(work: Work, desk: Desk) -> Admitted:
 
 
 def _merge(recipe: Recipe, desk: Desk) -> Admitted:
-    files = [desk.library.find_checkpoint(name) for name in check_recipe(recipe).models]
-    vae = desk.library.find_vae(recipe.vae) if recipe.vae not in ("", AUTOMATIC, NO_VAE) else None
-    given(recipe.metadata_json)
-    check_pattern(recipe.discard)
-    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files], _called(recipe.loras, desk)))
-    name = file_name(recipe, stem)
-    _check_free((name, config_name(recipe, stem)), desk.folders.checkpoints)
-    a, b, c = (*(file.name for file in files), "", "")[:3]
-    admitted = dataclasses.replace(recipe, model_a=a, model_b=b, model_c=c, name=stem, vae=vae.name if vae else "")
-    return Admitted(merge.KIND, admitted, name, METHODS[recipe.method].label)
+    admitted = recipes.named(recipe, desk.library)
+    given(admitted.metadata_json)
+    check_pattern(admitted.discard)
+    name = file_name(admitted, admitted.name)
+    _check_free((name, config_name(admitted, admitted.name)), desk.folders.checkpoints)
+    return Admitted(merge.KIND, admitted, name, METHODS[admitted.method].label)
 
 
 def _merge_loras(work: LoraMerge, desk: Desk) -> Admitted:
-    names = _called(lora.check_merge(work).loras, desk)
+    names = recipes.called(lora.check_merge(work).loras, desk.library)
     model = find_model(work.model or desk.checkpoint, desk.library)
     stem = check_name(work.name or lora.usual_merge_name(names))
     name = f"{stem}{lora.SUFFIX}"
@@ -74,14 +69,6 @@ def _extract(work: LoraExtraction, desk: Desk) -> Admitted:
 
 ADMIT: Mapping[type, Callable[[Any, Desk], Admitted]] = MappingProxyType({
     Recipe: _merge, LoraMerge: _merge_loras, LoraExtraction: _extract})
-
-
-def _called(loras: str, desk: Desk) -> list[str]:
-    """Return the names of LoRAs that tags call, each of which is there."""
-    calls = read_calls(loras)
-    for call in calls:
-        find_network(call.name, desk.library)
-    return [call.name for call in calls]
 
 
 def _check_free(names: tuple[str, ...], folders: tuple[Path, ...]) -> None:

@@ -18,6 +18,7 @@ TXT2IMG, IMG2IMG = "txt2img", "img2img"
 CHECKPOINTS, VAES, SAMPLERS, SCHEDULES, STYLES, UPSCALERS, HIRES_UPSCALERS = (
     "checkpoints", "vaes", "samplers", "schedules", "styles", "upscalers", "hires_upscalers")
 BOOLEANS = ("False", "True")
+MULTIPLIER = "Merge multiplier"
 # Fields that count only in hires fix, in txt2img.
 _HIRES_ALONE = ("hr_", "denoising_strength")
 
@@ -121,6 +122,16 @@ def add_styles(request: Request, names: str) -> Request:
     return dataclasses.replace(request, styles=(*request.styles, *(name.strip() for name in names.split(","))))
 
 
+def merge_axis(label: str, name: str, blocks: str) -> Axis:
+    """Return the axis of a number of the merge that is tried out; the block weights ``blocks`` take its place."""
+    def change(request: Request, value: float) -> Request:
+        if request.merge is None or getattr(request.merge, blocks).strip():
+            raise InvalidRequest(f"{label}: block weights take its place.", "Leave them empty to vary it.")
+        changes: dict[str, Any] = {name: value}
+        return dataclasses.replace(request, merge=dataclasses.replace(request.merge, **changes))
+    return Axis(label, "float", change, cost=0.8)
+
+
 def resize(request: Request, size: str) -> Request:
     """Return ``request`` at a size such as ``512x768``; raises ``InvalidRequest``."""
     found = re.fullmatch(r"\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*", size)
@@ -189,6 +200,8 @@ _COVERED = (
     "uni_pc_order", "always_discard_next_to_last_sigma", "sgm_noise_multiplier", "randn_source", "fp8_storage",
     "sd_model_checkpoint", "sd_vae",
 )
+# Offered to requests that try a merge out.
+MERGE_AXES = (merge_axis(MULTIPLIER, "alpha", "block_alpha"), merge_axis("Merge beta", "beta", "block_beta"))
 AXES: tuple[Axis, ...] = (
     *_A1111, *_FURTHER,
     *(setting_axis(f"[Setting] {info.label}", name) for name, info in setting_infos().items()

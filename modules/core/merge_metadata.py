@@ -12,6 +12,10 @@ from modules.core.merge import ADD_DIFFERENCE, CONFIGS, METHODS, NO_INTERPOLATIO
 
 RECIPE, MODELS, OURS = "sd_merge_recipe", "sd_merge_models", "darkroom_merge_recipe"
 LORAS = "darkroom_merge_loras"
+# What infotexts call the recipe of a merge that was tried out and not saved.
+PREVIEW = "Merge preview"
+# Fields of a recipe that say nothing about the weights.
+_OF_THE_FILE = ("name", "format", "discard", "config", "save_metadata", "add_recipe", "copy_metadata", "metadata_json")
 A1111 = (NO_INTERPOLATION, WEIGHTED_SUM, ADD_DIFFERENCE)
 
 
@@ -42,6 +46,13 @@ def metadata(recipe: Recipe, sources: Sequence[Source], takes: str, loras: Seque
         if loras:
             found[LORAS] = json.dumps({source.name: source.sha256 for source in loras})
     return found
+
+
+def preview_text(recipe: Recipe) -> str:
+    """Return what of ``recipe`` a merge's pictures depend on as one line of JSON, defaults left out."""
+    default = codec.encode(Recipe())
+    return json.dumps({name: value for name, value in codec.encode(recipe).items()
+                       if name not in _OF_THE_FILE and (value != default[name] or name in ("method", "alpha"))})
 
 
 def combined(metadata: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from modules.core.errors import InvalidRequest
 from modules.core.grid import Grid, check_grid
+from modules.core.merge import Recipe, check_recipe
 from modules.core.settings import Settings
 
 MAX_SEED = 2**64 - 1
@@ -61,6 +62,8 @@ class Request:
     without a blur; ``mask`` then only says where the result is shown.
 
     ``grid`` makes many requests of this one, whose pictures become the cells of an X/Y/Z plot.
+
+    ``merge`` tries a merge out without saving it: it takes the place of ``model``.
     """
 
     kind: str = "txt2img"
@@ -123,6 +126,7 @@ class Request:
     model: str = ""
     vae: str = ""
     grid: Grid = field(default_factory=Grid)
+    merge: Recipe | None = None
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
@@ -155,6 +159,8 @@ def check(request: Request) -> Request:
     _check_hires(request)
     _check_image(request)
     check_grid(request.grid)
+    if request.merge is not None:
+        check_recipe(request.merge)
     check_range("seed", request.seed, -1, MAX_SEED)
     check_range("subseed", request.subseed, -1, MAX_SEED)
     check_range("seed_resize_from_w", request.seed_resize_from_w, -1, MAX_SIDE)

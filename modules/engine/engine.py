@@ -16,7 +16,7 @@ from modules.engine.checks import check_plan
 from modules.engine.loader import Loader
 from modules.engine.preview import Previewer
 from modules.engine.sampling import BatchSampling, Reached
-from modules.engine.work import Bench, Work
+from modules.engine.work import Bench, Merges, Work
 from modules.imaging.faces import FindRestorer, no_restorer
 from modules.imaging.resize import RESAMPLERS, Upscaler
 from modules.library.files import Library
@@ -46,16 +46,16 @@ class Engine:
     """Owns the loaded models and runs one request at a time.
 
     ``upscalers`` are those of pixels, by name; ``samplers`` are all that a request may name; ``restorer`` finds a face
-    restorer.
+    restorer; ``merges`` tries merges out.
     """
 
     def __init__(
         self, library: Library, models: Models, placement: Placement,
         upscalers: Mapping[str, Upscaler] = RESAMPLERS, samplers: Sequence[Sampler] = SAMPLERS,
-        restorer: FindRestorer = no_restorer,
+        restorer: FindRestorer = no_restorer, merges: Merges | None = None,
     ) -> None:
         self._bench = Bench(Loader(library, models, placement), Previewer(library), upscalers, samplers,
-                            Inputs(library.folders.inputs), restorer)
+                            Inputs(library.folders.inputs), restorer, merges)
 
     def generate(
         self, request: Request, active: Sequence[Active], watch: Watch, done: frozenset[int] = frozenset()
@@ -69,6 +69,8 @@ class Engine:
             result: Result = hooks.around(active, request, lambda one: self._generate(one, active, watch, done))
             return result
         finally:
+            if self._bench.merges is not None:
+                self._bench.merges.close()
             self._bench.loader.rest()
 
     def unload(self) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules import __version__
+from modules.core.merge import Recipe
+from modules.core.merge_metadata import PREVIEW, preview_text
 from modules.core.plan import Picture, Plan
 from modules.core.request import Request
 from modules.core.settings import Settings, setting_infos
@@ -37,7 +39,7 @@ def parameters(
         **({FACES: settings.face_restoration_model} if request.restore_faces else {}),
         "Size": f"{request.width}x{request.height}",
     }
-    entries |= _model_entries(settings, names) | _seed_entries(request)
+    entries |= _model_entries(settings, names, request.merge) | _seed_entries(request)
     if request.enable_hr or request.kind == "img2img":
         entries["Denoising strength"] = _number(request.denoising_strength)
     changed = changed_settings(settings)
@@ -84,12 +86,14 @@ def before_hires(plan: Plan) -> dict[str, str]:
             if name not in later and not name.startswith("Hires ")}
 
 
-def _model_entries(settings: Settings, names: Mapping[str, str]) -> dict[str, str]:
+def _model_entries(settings: Settings, names: Mapping[str, str], merge: Recipe | None) -> dict[str, str]:
     entries = {}
-    if settings.add_model_hash_to_info:
+    if settings.add_model_hash_to_info and merge is None:  # the merge is no file, and model A has not made the picture
         entries["Model hash"] = ""
     if settings.add_model_name_to_info:
         entries["Model"] = names["Model"]
+    if merge is not None:
+        entries[PREVIEW] = preview_text(merge)
     if names["VAE"] and settings.add_vae_hash_to_info:
         entries["VAE hash"] = ""
     if names["VAE"] and settings.add_vae_name_to_info:

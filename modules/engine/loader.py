@@ -55,9 +55,10 @@ class Loader:
         files = self._library.checkpoints()
         if not files:
             raise NoModel("There is no checkpoint.", "Put a .safetensors file into models/Stable-diffusion.")
-        wanted = request.model or request.settings.sd_model_checkpoint
+        wanted = request.merge.model_a if request.merge else request.model or request.settings.sd_model_checkpoint
+        base = self._checkpoint(self._library.find_checkpoint(wanted) if wanted else files[0], request)
         return Checkpoints(
-            self._checkpoint(self._library.find_checkpoint(wanted) if wanted else files[0], request),
+            base if request.merge is None else dataclasses.replace(base, name=request.merge.name or base.name),
             self._other(request.hr_checkpoint if request.enable_hr else "", request),
             self._other(request.refiner, request),
         )

@@ -18,7 +18,7 @@ from modules.engine.images import Begun
 from modules.engine.loader import Loaded
 from modules.engine.masking import Denoise
 from modules.engine.segments import Relay, Share, share_of_calls, share_of_timesteps
-from modules.engine.work import Bench, Work
+from modules.engine.work import Bench, Work, merge_patches
 from modules.families.base import Conditioning, ModelInput
 from modules.plugin import StepState, hooks
 from modules.prompts import tags
@@ -163,7 +163,8 @@ class PassSampling:
         self._reached.loaded = None
         loaded = self._bench.loader.load(segment.model, work.watch.phase, self._settings)
         found = tags.extract(work.said(self._pass)[0].prompt)[1]
-        patches.apply(loaded.model, segment.patches + hooks.patches(work.active, work.plan, segment, found))
+        patches.apply(loaded.model, (*merge_patches(self._bench, work, loaded), *segment.patches,
+                                     *hooks.patches(work.active, work.plan, segment, found)))
         tiling.apply(loaded.model.modules, work.plan.request.tiling)
         self._reached.loaded = loaded
         return loaded

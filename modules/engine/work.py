@@ -5,26 +5,41 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from modules.core.plan import Pass, Picture, Plan
+from modules.core.errors import InvalidRequest
+from modules.core.merge import Recipe
+from modules.core.plan import ModelRef, Pass, Picture, Plan
 from modules.core.result import Watch
 from modules.core.settings import Settings
 from modules.engine.canvas import Canvas
-from modules.engine.loader import Loader
+from modules.engine.loader import Loaded, Loader
 from modules.engine.preview import Previewer
+from modules.families.base import Model
 from modules.imaging.faces import FaceRestorer, FindRestorer
 from modules.imaging.resize import Upscaler
 from modules.imaging.upscalers import Occasion
 from modules.library.inputs import Inputs
 from modules.plugin.hooks import Active
+from modules.runtime.patches import Patch
 from modules.sampling.samplers import Sampler
+
+
+class Merges(Protocol):
+    """Who computes what a merge makes of a loaded model."""
+
+    def patches(self, recipe: Recipe, model: Model, ref: ModelRef, watch: Watch) -> Sequence[Patch]:
+        """Return what the merge changes about ``model``, which is its model A, loaded from ``ref``."""
+
+    def close(self) -> None:
+        """Let go of the files of the last merge."""
 
 
 @dataclass(frozen=True)
 class Bench:
     """What every batch is made with: models, previews, upscalers of pixels by name, samplers, and stored pictures.
 
-    ``restorer`` finds a face restorer by its name.
+    ``restorer`` finds a face restorer by its name. ``merges`` is None where no merge can be tried out.
     """
 
     loader: Loader
@@ -33,6 +48,7 @@ class Bench:
     samplers: Sequence[Sampler]
     inputs: Inputs
     restorer: FindRestorer
+    merges: Merges | None = None
 
 
 @dataclass(frozen=True)
@@ -70,3 +86,16 @@ def occasion(settings: Settings, picture: Picture, watch: Watch) -> Occasion:
         watch.check()
         watch.phase(f"Upscaling, {100 * done // total} %" if total > 1 else "Upscaling")
     return Occasion(settings, picture.prompt, picture.negative_prompt, picture.seed, advance)
+
+
+def merge_patches(bench: Bench, work: Work, loaded: Loaded) -> Sequence[Patch]:
+    """Return what the merge that is tried out changes about ``loaded``: nothing about a model beside the first one.
+
+    Raises ``InvalidRequest`` where no merge can be tried out, and what ``Merges.patches`` raises.
+    """
+    recipe = work.plan.request.merge
+    if recipe is None or loaded.ref != work.plan.passes[0].segments[0].model:
+        return ()
+    if bench.merges is None:
+        raise InvalidRequest("No merge can be tried out here.")
+    return bench.merges.patches(recipe, loaded.model, loaded.ref, work.watch)

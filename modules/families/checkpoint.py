@@ -76,13 +76,17 @@ def require(variant: Variant, component: str, name: str, hint: str) -> None:
         raise InvalidModel(f"The checkpoint has no {name}.", hint)
 
 
-def sources(header: Header, variant: Variant, towers: Sequence[TextTower]) -> dict[str, Source]:
-    """Return where the tensors of each component are."""
-    return _folder_sources(header, towers) if header.components else _file_sources(header, variant, towers)
+def sources(header: Header, variant: Variant, towers: Sequence[TextTower],
+            opened: Callable[..., Mapping[str, torch.Tensor]] = open_tensors) -> dict[str, Source]:
+    """Return where the tensors of each component are; ``opened`` gives those of the files at some paths by name."""
+    if header.components:
+        return _folder_sources(header, towers, opened)
+    return _file_sources(opened(header.path), header, variant, towers)
 
 
-def _folder_sources(header: Header, towers: Sequence[TextTower]) -> dict[str, Source]:
-    weights = {name: open_tensors(*header.components[name].files)
+def _folder_sources(header: Header, towers: Sequence[TextTower],
+                    opened: Callable[..., Mapping[str, torch.Tensor]]) -> dict[str, Source]:
+    weights = {name: opened(*header.components[name].files)
                for name in ("unet", "vae", *(tower.component for tower in towers)) if name in header.components}
     found = {"unet": Source(weights["unet"], lambda name: name, "The denoiser (UNet)")}
     if "vae" in weights:
@@ -93,8 +97,8 @@ def _folder_sources(header: Header, towers: Sequence[TextTower]) -> dict[str, So
     return found
 
 
-def _file_sources(header: Header, variant: Variant, towers: Sequence[TextTower]) -> dict[str, Source]:
-    weights = open_tensors(header.path)
+def _file_sources(weights: Mapping[str, torch.Tensor], header: Header, variant: Variant,
+                  towers: Sequence[TextTower]) -> dict[str, Source]:
     found = {"unet": unet_source(weights, unet_prefix(shapes_of(header)) or "", variant.components["unet"])}
     for tower in towers:
         found[tower.component] = tower.source(weights, tower.find(weights, tower.prefixes) or "")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from modules.core.errors import InvalidModel
@@ -34,8 +33,6 @@ class LatentDiffusion:
 
     ``usual_prediction`` is what a file predicts that does not say. ``original_lora_names`` says whether sd-scripts
     names what it learned for the denoiser by original module paths; ``lora_base`` is what it calls the family.
-    ``pipelines`` are diffusers' classes for what a model takes, or its role; ``without`` are the parts of theirs that
-    a folder says it has not.
     """
 
     id: str
@@ -47,11 +44,6 @@ class LatentDiffusion:
     usual_prediction: str = "epsilon"
     original_lora_names: bool = False
     lora_base: str = "sd_v1"
-    pipelines: Mapping[str, str] = MappingProxyType({
-        "base": "StableDiffusionPipeline", "inpaint": "StableDiffusionInpaintPipeline",
-        "edit": "StableDiffusionInstructPix2PixPipeline", "depth": "StableDiffusionDepth2ImgPipeline"})
-    without: Mapping[str, Any] = MappingProxyType({
-        "safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False})
 
     def fits(self, unet: Mapping[str, Any]) -> bool:
         """Return whether a denoiser of this configuration is the family's."""

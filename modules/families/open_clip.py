@@ -92,6 +92,12 @@ def original_name(name: str) -> str:
     return f"transformer.resblocks.{index}.{own}"
 
 
+def stored_name(name: str) -> str:
+    """Return the name of the tensor that ``original_name`` speaks of, the whole of which it may be a part."""
+    part = _PART.fullmatch(name)
+    return part[1] if part else name.removesuffix(".T")
+
+
 class TowerTensors(Mapping[str, "torch.Tensor"]):
     """A file's tensors and, beside them, the parts that ``original_name`` speaks of; views, made when asked for."""
 
@@ -107,8 +113,7 @@ class TowerTensors(Mapping[str, "torch.Tensor"]):
         return self._weights[name]
 
     def __contains__(self, name: object) -> bool:
-        part = _PART.fullmatch(str(name))
-        return (part[1] if part else str(name).removesuffix(".T")) in self._weights
+        return stored_name(str(name)) in self._weights
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)

@@ -7,7 +7,6 @@ was cropped, and the height and width again; the refiner has bigG alone and an a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from modules.core.errors import InvalidModel
@@ -61,10 +60,6 @@ class StableDiffusionXL(LatentDiffusion):
     published = "sdxl"
     original_lora_names = True
     lora_base = "sdxl_base_v1-0"
-    pipelines = MappingProxyType({
-        "base": "StableDiffusionXLPipeline", "inpaint": "StableDiffusionXLInpaintPipeline",
-        "edit": "StableDiffusionXLInstructPix2PixPipeline", "refiner": "StableDiffusionXLImg2ImgPipeline"})
-    without = MappingProxyType({"force_zeros_for_empty_prompt": True})
 
     def fits(self, unet: Mapping[str, Any]) -> bool:
         """Return whether the denoiser is told text and numbers, and has no attention at its finest level."""

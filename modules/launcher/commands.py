@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import json
 import os
 import shlex
 import sys
@@ -13,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules import __version__
+from modules.core import codec
 from modules.core.errors import InvalidRequest
 from modules.core.grid import Grid
+from modules.core.merge import Recipe
 from modules.core.request import Request, check
 from modules.core.settings import Settings, check_value, with_values
 from modules.launcher.access import check_exposure, read_accounts
@@ -255,6 +258,8 @@ def _add_txt2img(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--prompt", required=True, metavar="TEXT")
     group.add_argument("--negative-prompt", default=_DEFAULTS.negative_prompt, metavar="TEXT")
     _add_fields(group, _FIRST_PASS)
+    group.add_argument("--merge", default="", metavar="RECIPE",
+                       help='a merge to try out in place of a model: {"model_a": "a", "model_b": "b", "alpha": 0.5}')
     group.add_argument("--out", default="", metavar="PATH", help="file or folder; default: the usual output folder")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
                        help="a setting for these pictures, such as CLIP_stop_at_last_layers=2; may be repeated")
@@ -296,6 +301,7 @@ def _arguments(command: str, values: argparse.Namespace) -> Txt2ImgArguments:
     names = ("prompt", "negative_prompt", *_FIRST_PASS, *more)
     fields = {name: getattr(values, name) for name in names} | {"styles": tuple(values.styles), "kind": command}
     fields["grid"] = Grid(**{name: getattr(values, name) for name in _GRID})
+    fields["merge"] = parse_recipe(values.merge) if values.merge else None
     settings = tuple(parse_setting(text) for text in values.settings)
     if command == TXT2IMG:
         arguments = Txt2ImgArguments(fields, values.out, settings)
@@ -306,6 +312,14 @@ def _arguments(command: str, values: argparse.Namespace) -> Txt2ImgArguments:
                                  {name: getattr(values, name) for name in _BESIDE if getattr(values, name)})
     arguments.request(Settings(), tuple(_STORED for _ in values.images), dict.fromkeys(arguments.beside, _STORED))
     return arguments
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Return the recipe that a JSON object gives; raises ``InvalidRequest``."""
+    try:
+        return codec.decode(Recipe, json.loads(text), where="--merge")
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"--merge is no JSON: {error}.") from None
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from modules.core.errors import InvalidRequest
+from modules.core.merge_metadata import PREVIEW
 from modules.core.request import Request, check
 from modules.core.settings import Settings, check_value, setting_infos
 from modules.library.infotext import Infotext
@@ -89,7 +90,7 @@ def to_request_fields(infotext: Infotext) -> Pasted:
     fields |= {**absent, **_model(parameters), **_checked(typed, skipped)}
     by_key = {info.infotext: name for name, info in setting_infos().items() if info.infotext and info.per_picture}
     settings = {**_absent_settings(infotext, by_key), **_settings(parameters, by_key, skipped)}
-    known = {*_FIELDS, *KEYS, *_FIRST_PASS, *_NAMED_SEPARATELY, *by_key}
+    known = {PREVIEW, *_FIELDS, *KEYS, *_FIRST_PASS, *_NAMED_SEPARATELY, *by_key}
     extras = {key: value for key, value in parameters.items() if key not in known}
     return Pasted(fields, settings, extras, tuple(skipped))
 

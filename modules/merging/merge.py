@@ -32,7 +32,7 @@ from modules.library.hashes import short_hash
 from modules.library.headers import read_metadata
 from modules.merging import methods
 from modules.merging.edits import Called, called, edits, warnings
-from modules.merging.models import REST, Checkpoint, open_checkpoint, open_vae, yaml_beside
+from modules.merging.models import Checkpoint, open_checkpoint, open_vae, yaml_beside
 from modules.merging.plan import Plan, Step, make_plan
 from modules.merging.progress import advancing
 from modules.merging.values import pieces, survey
@@ -105,18 +105,14 @@ def write(recipe: Recipe, plan: Plan, target: Path, told: dict[str, str], watch:
 
 def write_folder(plan: Plan, folder: Path, told: dict[str, str],
                  values: Callable[[Sequence[Step]], Iterator[Tensor]]) -> None:
-    """Write a folder: its weights, a file for each component and one for the rest; the denoiser's has the metadata."""
+    """Write the weights of a folder, a file for each component; the denoiser's has the metadata."""
     for component in dict.fromkeys(step.component for step in plan.steps):
         steps = [step for step in plan.steps if step.component == component]
         name = "diffusion_pytorch_model" if component in ("unet", "vae") else "model"
-        place = f"{component}/{name}.safetensors" if component else REST
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / component).mkdir(parents=True)
         more = told if component == "unet" else {}
-        write_safetensors(folder / place, [(step.name, step.info) for step in steps], {"format": "pt"} | more,
-                          values(steps))
-    for place, text in plan.texts:
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).write_text(text, "utf-8")
+        write_safetensors(folder / component / f"{name}.safetensors", [(step.name, step.info) for step in steps],
+                          {"format": "pt"} | more, values(steps))
     for source, place in plan.copies:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / place)

@@ -22,8 +22,6 @@ from modules.merging.tensors import Stored, open_stored, reshaped, rows, stacked
 
 EMA_PREFIX = "model_ema."
 DENOISER = "model."
-# What of a single file a folder has no place for, beside its model_index.json; see ``folders``.
-REST = "darkroom_rest.safetensors"
 _PART = re.compile(r"(.+in_proj_(?:weight|bias))\.([qkv])")
 _WITHOUT_TEXT_MODEL = re.compile(r"(cond_stage_model\.transformer\.)(embeddings|encoder|final_layer_norm)\.")
 
@@ -67,12 +65,7 @@ def open_checkpoint(path: str, name: str, ema: str, stack: ExitStack) -> Checkpo
         return Checkpoint(name, header, family.name, variant, averaged(open_stored([path], stack), ema))
     opened = {part: open_stored(one.files, stack) for part, one in header.components.items() if one.files}
     targets = folder_targets(opened, variant, cast(LatentDiffusion, family))
-    tensors = averaged(_originals(opened, targets) | _rest(Path(path), stack), ema)
-    return Checkpoint(name, header, family.name, variant, tensors, targets)
-
-
-def _rest(folder: Path, stack: ExitStack) -> dict[str, Stored]:
-    return open_stored([folder / REST], stack) if (folder / REST).is_file() else {}
+    return Checkpoint(name, header, family.name, variant, _originals(opened, targets), targets)
 
 
 def averaged(tensors: Mapping[str, Stored], ema: str) -> dict[str, Stored]:
@@ -142,7 +135,7 @@ def text_targets(tensors: Mapping[str, Stored], tower: TextTower, role: str) -> 
             continue
         original = original_name(inner)
         part = _PART.fullmatch(original)
-        view = third(THIRDS.index(part[2])) if part else transposed if original.endswith(".T") else _as_it_is
+        view = _third(THIRDS.index(part[2])) if part else transposed if original.endswith(".T") else _as_it_is
         found.append(Target(name, prefix + (part[1] if part else original.removesuffix(".T")), view))
     return found
 
@@ -178,8 +171,7 @@ def _in_shape(shape: tuple[int, ...]) -> Callable[[Stored], Stored]:
     return lambda stored: reshaped(stored, shape)
 
 
-def third(index: int) -> Callable[[Stored], Stored]:
-    """Return what takes the third number ``index`` of a tensor's rows."""
+def _third(index: int) -> Callable[[Stored], Stored]:
     def view(stored: Stored) -> Stored:
         count = stored.info.shape[0] // len(THIRDS)
         return rows(stored, index * count, count)

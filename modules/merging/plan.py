@@ -15,7 +15,6 @@ from modules.library.headers import SAFETENSORS, Header
 from modules.library.name_patterns import matching
 from modules.library.tensors import DTYPE_BITS, TensorInfo
 from modules.merging.edits import Edit, Edits, of_target
-from modules.merging.folders import descriptions, folder_of
 from modules.merging.methods import METHODS
 from modules.merging.models import Checkpoint, Target
 from modules.merging.tensors import NAMES, Stored
@@ -35,7 +34,7 @@ class Step:
     """One tensor of the result: ``operands`` are A's, B's and C's; one alone is copied, in the type of ``info``.
 
     ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder. ``edits``
-    are added to what is merged.
+    are added to what is merged. ``kept`` ones are A's as they are stored.
     """
 
     name: str
@@ -47,19 +46,16 @@ class Step:
     channels: int = 0
     component: str = ""
     edits: tuple[Edit, ...] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order of the file, what is to be said of them, and a folder's other files.
-
-    Of these ``copies`` are paths and ``texts`` places, each with the other: ``(path, place)``, ``(place, text)``.
-    """
+    """The steps in the order of the file, what is to be said of them, and a folder's other files with their places."""
 
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
     copies: tuple[tuple[str, str], ...] = ()
-    texts: tuple[tuple[str, str], ...] = ()
     bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,17 +89,17 @@ def make_plan(recipe: Recipe, models: Sequence[Checkpoint], vae: Mapping[str, St
             others = []
         operands = tuple(target.view(one) for one in (stored, *others) if one is not None)
         own = edits.get(name, ())
-        steps.append(replace(_step(recipe, numbers, name, operands), name=target.name, component=component,
+        step = _step(recipe, numbers, name, operands)
+        steps.append(replace(step, name=target.name, component=component,
+                             kept=step.kept and name not in vae and not own,
                              edits=of_target(own, target.name) if component else own))
     if first.targets and recipe.format != DIFFUSERS:
         check_holds(first, {step.name: step.info for step in steps})
     if not steps:
         raise InvalidModel("Nothing remains to be written.", "Discard fewer weights.")
     ordered = sorted(steps, key=lambda step: -DTYPE_BITS[step.info.dtype])
-    in_folder = recipe.format == DIFFUSERS
-    copies = folder_copies(first) if in_folder and first.targets else ()
-    texts = descriptions(first) if in_folder and not first.targets else ()
-    return Plan(tuple(ordered), _warnings(models, tensors, missing), copies, texts)
+    copies = folder_copies(first) if recipe.format == DIFFUSERS else ()
+    return Plan(tuple(ordered), _warnings(models, tensors, missing), copies)
 
 
 def folder_copies(model: Checkpoint) -> tuple[tuple[str, str], ...]:
@@ -122,8 +118,8 @@ def _targets(recipe: Recipe, first: Checkpoint, tensors: Mapping[str, Stored]) -
         yield from (("", Target(name, name)) for name in tensors)
         return
     if not first.targets:
-        yield from folder_of(first, tensors)
-        return
+        raise InvalidModel(f"{first.name} is a single file, and a folder takes its configurations from model A.",
+                           "Choose a folder as model A, or another format.")
     yield from ((component, target) for component, several in first.targets.items() for target in several)
 
 
@@ -170,12 +166,13 @@ def _is_merged(name: str, stored: Stored) -> bool:
 def _step(recipe: Recipe, numbers: Ratios, name: str, operands: tuple[Stored, ...]) -> Step:
     info = TensorInfo(_dtype(recipe.dtype, name, operands[0]), operands[0].info.shape)
     if len(operands) == 1 or (METHODS[recipe.method].survey is not None and component_of(name) == "vae"):
-        return Step(name, info, operands[:1])
+        return Step(name, info, operands[:1], kept=info.dtype == operands[0].info.dtype)
     channels = _channels(name, [operand.info.shape for operand in operands])
     alpha, beta = numbers.alpha(name), numbers.beta(name)
     same = METHODS[recipe.method].same(alpha, beta)
     if same == "a" or (same == "b" and not channels):
-        return Step(name, info, (operands["ab".index(same)],))
+        kept = same == "a" and info.dtype == operands[0].info.dtype
+        return Step(name, info, (operands["ab".index(same)],), kept=kept)
     return Step(name, info, operands, alpha, beta, hash_text(f"{recipe.seed} {name}"), channels)
 
 

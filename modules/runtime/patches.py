@@ -37,6 +37,19 @@ class WeightDelta:
 
 
 @dataclass(frozen=True)
+class Replacement:
+    """Another tensor in the place of a weight, to which the changes of the same place are then made.
+
+    ``value`` gives it, of the weight's shape but for sides of 1; it is rounded to the type that the weight is held in.
+    """
+
+    component: str
+    name: str
+    key: str
+    value: Callable[[], torch.Tensor] = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Embedding:
     """A word that stands for learned vectors [tokens, width] of the text encoder, times ``scale``."""
 
@@ -60,8 +73,8 @@ class AttentionHook:
     hook: Callable[[float], Hook] = field(compare=False)
 
 
-Patch = WeightDelta | Embedding | AttentionHook
-Placed = WeightDelta | Embedding
+Patch = WeightDelta | Replacement | Embedding | AttentionHook
+Placed = WeightDelta | Replacement | Embedding
 Place = tuple[str, str]
 
 
@@ -114,8 +127,10 @@ def wording(applied: Applied) -> tuple[tuple[str, str, str, float], ...]:
     """Return what of ``applied`` changes how a text is encoded, as plain values that are equal where the effect is."""
     deltas = ((patch.component, patch.name, patch.key, patch.scale) for patch in _of(applied.patches, WeightDelta)
               if patch.component.startswith("text_encoder"))
+    replaced = ((patch.component, patch.name, patch.key, 1.0) for patch in _of(applied.patches, Replacement)
+                if patch.component.startswith("text_encoder"))
     words = ((patch.component, patch.word, patch.key, patch.scale) for patch in _of(applied.patches, Embedding))
-    return (*deltas, *words)
+    return (*deltas, *replaced, *words)
 
 
 def undo(model: Patchable) -> None:
@@ -172,6 +187,18 @@ def _changed(deltas: Sequence[WeightDelta], weight: torch.Tensor) -> torch.Tenso
     return changed
 
 
+def _replaced(patch: Replacement, weight: torch.Tensor) -> torch.Tensor:
+    """Return what takes the place of ``weight``, on its device; raises ``InvalidModel`` where it does not fit."""
+    found = patch.value()
+    if [side for side in found.shape if side != 1] != [side for side in weight.shape if side != 1]:
+        raise InvalidModel(f"{patch.key} does not fit this model: {patch.name} is {tuple(weight.shape)}.",
+                           "It was made for another kind of model.")
+    rounded = found.reshape(weight.shape).to(weight.device).to(weight.dtype)
+    if not is_finite(rounded):
+        raise InvalidModel(f"{patch.key} makes {patch.name} larger than a number of its type can be.")
+    return rounded
+
+
 def _numbered(words: Sequence[Embedding], first: int) -> dict[str, tuple[int, ...]]:
     """Return the token ids of learned words, which come after the ``first`` of the vocabulary."""
     found = {}
@@ -192,8 +219,10 @@ def _with_words(words: Sequence[Embedding], table: torch.Tensor) -> torch.Tensor
 
 
 def _by_place(patches: Sequence[Patch]) -> dict[Place, list[Placed]]:
-    """Return the patches of each weight, words after changes: they lengthen a table that may be changed, too."""
+    """Return the patches of each weight, replacements first, words last: they lengthen what was changed before."""
     groups: dict[Place, list[Placed]] = {}
+    for replacement in _of(patches, Replacement):
+        groups.setdefault((replacement.component, replacement.name), []).append(replacement)
     for delta in _of(patches, WeightDelta):
         groups.setdefault((delta.component, delta.name), []).append(delta)
     for word in _of(patches, Embedding):
@@ -207,7 +236,10 @@ def _change(model: Patchable, place: Place, group: Sequence[Placed]) -> None:
     if original is None:
         original = _parameter(model, place)
     deltas, words = _of(group, WeightDelta), _of(group, Embedding)
-    result = _changed(deltas, original.detach()) if deltas else original.detach()
+    result = original.detach()
+    for replacement in _of(group, Replacement):
+        result = _replaced(replacement, result)
+    result = _changed(deltas, result) if deltas else result
     result = _with_words(words, result) if words else result
     settle(original)  # originals wait at home, and what replaces them starts there
     changed = torch.nn.Parameter(result.to(original.device), requires_grad=False)

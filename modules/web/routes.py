@@ -82,14 +82,15 @@ def _session_routes(app: Any) -> APIRouter:
         return FileResponse(app.folders.root / "README.md", media_type="text/plain; charset=utf-8")
 
     @routes.get("/session")
-    def session(request: Request, kind: str = "txt2img") -> Any:
+    def session(request: Request, kind: str = "txt2img", origin: str = "page") -> Any:
         """What a tab that opens shows: its jobs under way, in their order, the last one that has ended, and the last
-        one that has left pictures to show. ``kind`` is the tab, or the kinds of its jobs with commas between.
+        one that has left pictures to show. ``kind`` is the tab, or the kinds of its jobs with commas between;
+        ``origin`` is what has asked.
         """
         settings = app.settings.get()
         active, ended = (
             [job for job in app.jobs(owner=owner_of(request), states=states, limit=limit)
-             if job.origin == "page" and job.request.kind in kind.split(",")]
+             if job.origin == origin and job.request.kind in kind.split(",")]
             for states, limit in ((ACTIVE, SHOWN_ACTIVE), (ENDED, HISTORY)))
         views = (job_view(job) for job in ended)
         last, shown = next(iter(ended), None), next((view for view in views if view["images"]), None)

@@ -53,3 +53,24 @@ def test_a_merge_is_asked_for_followed_cancelled_and_shown(open_page, site) -> N
     page.get_by_role("tab", name="Checkpoint Merger").click()
     expect(page.locator("#modelmerger_beta input[type=number]")).to_have_value("0.25")
     assert Recipe(**asked.request.values).model_c == "c.safetensors"
+
+
+@pytest.mark.usefixtures("models")
+def test_a_merge_is_tried_out_as_one_picture_and_as_a_grid(open_page, site) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Checkpoint Merger").click()
+    page.wait_for_selector("body.restored-modelmerger")
+    choose(page, "modelmerger_primary_model_name", "a.safetensors")
+    choose(page, "modelmerger_secondary_model_name", "b.safetensors")
+    page.fill("#merge_preview_prompt textarea", "merged fox")
+    page.click("#merge_preview_one")
+    pictures = page.locator("darkroom-merge-preview .merge-pictures img")
+    expect(pictures).to_have_count(1)
+    (job,) = [one for one in site.app.jobs(states=("finished",)) if one.origin == "merge preview"]
+    assert job.request.merge.model_b == "b.safetensors" and job.request.prompt == "merged fox"
+    page.fill("#merge_preview_ratios input, #merge_preview_ratios textarea", "none")
+    page.click("#merge_preview_grid")
+    expect(page.locator(".toast")).to_contain_text("Merge multiplier")
+    page.reload()
+    page.get_by_role("tab", name="Checkpoint Merger").click()
+    expect(pictures).to_have_count(1)

@@ -3,6 +3,7 @@ import pytest
 from modules import __version__
 from modules.core.errors import Forbidden, InvalidRequest
 from modules.core.grid import Grid
+from modules.core.merge import Recipe
 from modules.core.request import Request
 from modules.core.settings import Settings
 from modules.launcher.commands import SERVE, TEST, TXT2IMG, parse, parse_setting, split
@@ -199,3 +200,12 @@ def test_help_and_version_exit(words, capsys):
     assert caught.value.code == 0
     known = "--ckpt-dir" in printed and "--no-hashing" not in printed
     assert __version__ in printed if words == ["--version"] else known
+
+
+def test_a_merge_is_tried_out_by_its_recipe():
+    words = ["txt2img", "--prompt", "a", "--merge"]
+    asked = parse([*words, '{"model_a": "x", "model_b": "y", "alpha": 1}'], {}).txt2img.request(Settings())
+    assert asked.merge == Recipe("x", "y", alpha=1.0)
+    for text in ("{", "[]", '{"model_z": "x"}', '{"model_a": "x"}'):
+        with pytest.raises(InvalidRequest):
+            parse([*words, text], {})

@@ -147,6 +147,9 @@ def test_a_folder_is_written_with_all_that_it_holds(place, write):
 def test_a_single_file_is_not_made_of_what_it_cannot_hold(place):
     folder = place.folders.checkpoints[0]
     write_tiny_sd1_folder(folder / "a")
+    write_tiny_sd1(folder / "b.safetensors")
+    with pytest.raises(InvalidModel, match="single file, and a folder takes"):
+        merged(place, model_a="b", model_b="a", format="diffusers")
     config = folder / "a" / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"scaling_factor": 1.06}))
     with pytest.raises(InvalidModel, match="cannot hold what a says of its vae: scaling_factor"):

@@ -4,7 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modules.core.errors import InvalidModel
-from modules.runtime.patches import TOKENS, Applied, AttentionHook, Embedding, WeightDelta, apply, low_rank, undo
+from modules.runtime.patches import (
+    TOKENS,
+    Applied,
+    AttentionHook,
+    Embedding,
+    Replacement,
+    WeightDelta,
+    apply,
+    low_rank,
+    undo,
+    wording,
+)
 
 
 class TextEncoder(torch.nn.Module):
@@ -57,6 +68,44 @@ def test_deltas_are_added_in_float32_and_rounded_once(dtype):
     rtol = 1e-6 if dtype == torch.float32 else 1e-2
     torch.testing.assert_close(model.modules["unet"][0].weight, expected, rtol=rtol, atol=1e-6)
     assert model.modules["unet"][0].weight.dtype == dtype
+
+
+def replacement(key, seed=0, shape=(6, 4)):
+    value = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return Replacement("unet", "0.weight", key, lambda: value)
+
+
+def test_a_replacement_takes_the_weights_place_and_changes_are_made_to_it():
+    model = Model(torch.float16)
+    before = model.modules["unet"][0].weight
+    apply(model, [POOL[0], replacement("other")])
+    base = replacement("other").value().half()
+    expected = base.double() + 0.7 * POOL[0].delta(base.float()).double()
+    torch.testing.assert_close(model.modules["unet"][0].weight.double(), expected, rtol=1e-3, atol=1e-6)
+    apply(model, [replacement("other")])
+    assert torch.equal(model.modules["unet"][0].weight, base)
+    first = model.modules["unet"][0].weight
+    apply(model, [replacement("other"), POOL[3]])
+    assert model.modules["unet"][0].weight is first
+    apply(model, [])
+    assert model.modules["unet"][0].weight is before
+
+
+def test_a_replacement_may_have_other_sides_of_one_and_must_fit():
+    model = Model()
+    apply(model, [replacement("wide", shape=(6, 4, 1, 1))])
+    assert model.modules["unet"][0].weight.shape == (6, 4)
+    with pytest.raises(InvalidModel, match="wrong does not fit"):
+        apply(model, [replacement("wrong", shape=(4, 6))])
+    assert model.applied == Applied()
+
+
+def test_a_replacement_of_a_text_encoder_changes_how_texts_are_encoded():
+    model = Model()
+    table = torch.ones(10, 4)
+    apply(model, [Replacement("text_encoder", TOKENS, "merge", lambda: table), POOL[4]])
+    assert torch.equal(model.modules["text_encoder"].embeddings.token_embedding.weight[:10], table)
+    assert len(wording(model.applied)) == 2 and model.applied.words["text_encoder"]["cat"] == (10, 11)
 
 
 def test_a_weight_of_eight_bits_is_replaced_by_one_of_sixteen():

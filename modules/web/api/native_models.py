@@ -234,6 +234,8 @@ def _grid() -> Any:
 
 
 def _kind(name: str, hint: Any) -> Any:
+    if name == "merge":
+        return dict[str, Any] | None
     if name == "plugins":
         return dict[str, dict[str, Any]]
     return list[str] if typing.get_origin(hint) is tuple else hint

@@ -8,6 +8,7 @@ import "./extras.js";
 import "./gallery.js";
 import "./inspector.js";
 import { merging } from "./merge.js";
+import { previewing } from "./merge-preview.js";
 import "./networks.js";
 import "./pnginfo.js";
 import { count, droppedPicture, editPrompt } from "./prompt.js";
@@ -26,6 +27,7 @@ const PATIENCE = 20_000; // milliseconds
 window.darkroom = {
   generate,
   merging,
+  previewing,
   submitted,
   count,
   refresh: () => { session.panel?.fail(null); session.panel?.refresh(); otherModel(); },

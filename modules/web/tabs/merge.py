@@ -14,7 +14,7 @@ from modules.core.merge import METHODS, Recipe
 from modules.core.merge_blocks import PRESETS
 from modules.core.merge_metadata import combined, read_recipe
 from modules.library.headers import read_header, read_metadata
-from modules.web import work_form
+from modules.web import merge_preview, work_form
 from modules.web.answers import failure_view, owner_of
 from modules.web.controls import Controls, markup, shown_choices
 from modules.web.events import quietly, restoring
@@ -98,6 +98,7 @@ def build(app: Any) -> tuple[Controls, ...]:
                     others.append(work_form.build(section, app))
         with gr.Column(elem_id=f"{TAB}_results_column", min_width=320, scale=2):
             markup("<darkroom-merge></darkroom-merge>", elem_id=f"{TAB}_results")
+            merge_preview.build(controls)
     return (controls, *others)
 
 
@@ -213,6 +214,7 @@ def _wire_checkpoints(controls: Controls, app: Any, opened: list[Any]) -> None:
             return {told: json.dumps(failure_view(error))}
         return {controls["metadata_json"]: text, told: "{}"}
 
+    merge_preview.wire(controls, app, recipe)
     everything = [*controls.outputs(), controls.places["formula"]]
     restoring(opened, TAB, show, [*everything, *work_form.added_outputs(controls)])
     work_form.keeping(controls, keep)

@@ -24,6 +24,15 @@ def submit(client, **fields):
     return answer.json()
 
 
+def test_a_merge_is_tried_out_by_its_recipe(client, app) -> None:
+    job = submit(client, merge={"model_a": "stand-in", "model_b": "stand-in", "alpha": 0.5})
+    assert job["request"]["merge"]["name"] == "0.5(stand-in) + 0.5(stand-in)"
+    assert submit(client)["request"]["merge"] is None
+    for merge, status in (({"model_a": "none", "model_b": "stand-in"}, 404), ({"model_a": "stand-in"}, 422),
+                          ({"model_a": "stand-in", "model_b": "stand-in", "path": "x"}, 422), ("x", 422)):
+        assert client.post(f"{BASE}/jobs", json=SMALL | {"merge": merge}).status_code == status
+
+
 def test_a_job_is_submitted_followed_and_fetched(client, app) -> None:
     answer = client.post(f"{BASE}/jobs", json=SMALL | {"seed": 7, "batch_count": 2})
     job = answer.json()
