@@ -140,6 +140,19 @@ def resize(request: Request, size: str) -> Request:
     return dataclasses.replace(request, width=int(found[1]), height=int(found[2]))
 
 
+def restore_faces(request: Request, restorer: str) -> Request:
+    """Return ``request`` with faces restored by CodeFormer, GFPGAN or (True) the setting's, or not at all (None)."""
+    chosen = {name.lower(): name for name in setting_infos()["face_restoration_model"].choices}
+    answer = restorer.strip().lower()
+    if answer in chosen:
+        settings = with_values(request.settings, {"face_restoration_model": chosen[answer]})
+        return dataclasses.replace(request, restore_faces=True, settings=settings)
+    if answer not in ("true", "yes", "y", "1", "false", "no", "n", "0", "none"):
+        raise InvalidRequest(f"Face restore: {restorer[:60]!r} is no face restorer.",
+                             f"Use {', '.join(chosen.values())}, True or None.")
+    return dataclasses.replace(request, restore_faces=answer in ("true", "yes", "y", "1"))
+
+
 _A1111 = (
     field_axis("Seed", "seed", kind="seed"),
     field_axis("Var. seed", "subseed", kind="seed"),
@@ -174,6 +187,7 @@ _A1111 = (
     field_axis("VAE", "vae", choices=VAES, cost=0.7),
     Axis("Styles", "str", add_styles, choices=STYLES),
     setting_axis("UniPC Order", "uni_pc_order", cost=0.5),
+    Axis("Face restore", "str", restore_faces, choices=("CodeFormer", "GFPGAN", "None")),
     setting_axis("Always discard next-to-last sigma", "always_discard_next_to_last_sigma"),
     setting_axis("SGM noise multiplier", "sgm_noise_multiplier"),
     field_axis("Refiner checkpoint", "refiner", choices=CHECKPOINTS, cost=1.0, legend=file_name),
@@ -198,7 +212,7 @@ _COVERED = (
     "s_min_uncond", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho", "beta_dist_alpha",
     "beta_dist_beta", "eta_ancestral", "CLIP_stop_at_last_layers", "img2img_extra_noise", "inpainting_mask_weight",
     "uni_pc_order", "always_discard_next_to_last_sigma", "sgm_noise_multiplier", "randn_source", "fp8_storage",
-    "sd_model_checkpoint", "sd_vae",
+    "sd_model_checkpoint", "sd_vae", "face_restoration_model",
 )
 # Offered to requests that try a merge out.
 MERGE_AXES = (merge_axis(MULTIPLIER, "alpha", "block_alpha"), merge_axis("Merge beta", "beta", "block_beta"))

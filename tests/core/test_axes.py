@@ -25,6 +25,7 @@ A1111 = [
     ("Extra noise", "0.1", {"img2img_extra_noise": 0.1}), ("Hires upscaler", "Lanczos", {"hr_upscaler": "Lanczos"}),
     ("Cond. Image Mask Weight", "0.5", {"inpainting_mask_weight": 0.5}), ("VAE", "None", {"vae": "None"}),
     ("Styles", "ink", {"styles": ("film", "ink")}), ("UniPC Order", "2", {"uni_pc_order": 2}),
+    ("Face restore", "gfpgan", {"restore_faces": True, "face_restoration_model": "GFPGAN"}),
     ("Always discard next-to-last sigma", "True", {"always_discard_next_to_last_sigma": True}),
     ("SGM noise multiplier", "True", {"sgm_noise_multiplier": True}), ("Refiner checkpoint", "r", {"refiner": "r"}),
     ("Refiner switch at", "0.6", {"refiner_switch_at": 0.6}), ("RNG source", "NV", {"randn_source": "NV"}),
@@ -44,7 +45,7 @@ def test_axes_of_a1111_change_what_they_name(label, value, expected):
 
 def test_labels_are_a1111s_in_its_order_and_no_label_is_there_twice():
     labels = [axis.label for axis in AXES]
-    assert [label for label, _, _ in A1111] == [label for label in labels[:40] if label != "Prompt order"]
+    assert [label for label, _, _ in A1111] == [label for label in labels[:41] if label != "Prompt order"]
     assert len({label.lower() for label in labels}) == len(labels)
     text, image = ([axis.label for axis in axes_in(tab, AXES)] for tab in ("txt2img", "img2img"))
     assert set(text) - set(image) >= {"Hires steps", "Hires sampler", "Hires upscaler"}
@@ -133,3 +134,11 @@ def test_what_is_wrong_names_the_axis():
 def test_legends_are_a1111s(label, text, legend):
     axis = find_axis(label, AXES)
     assert axis.legend(axis.label, value_text(axis, read_values(axis, text)[0])) == legend
+
+
+@pytest.mark.parametrize(("value", "restored"), [("True", True), ("None", False), ("no", False)])
+def test_faces_are_restored_by_the_settings_model_or_not_at_all(value, restored):
+    axis = find_axis("Face restore", AXES)
+    assert axis.change(BASE, value) == dataclasses.replace(BASE, restore_faces=restored)
+    with pytest.raises(InvalidRequest, match="Use CodeFormer, GFPGAN"):
+        axis.change(BASE, "Photoshop")

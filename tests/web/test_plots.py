@@ -62,14 +62,14 @@ def test_what_is_wrong_is_said_before_anything_is_made():
 
 def test_a_pasted_grid_fills_the_panel_and_a_picture_leaves_it(app):
     entries = {"Steps": 3, "Sampler": "Euler", "Seed": 5, "Size": "64x64", "Script": "X/Y/Z plot", "X Type": "Steps",
-               "X Values": "1-3", "Y Type": "Sampler", "Y Values": "Euler, Euler a", "Z Type": "Face restore",
-               "Z Values": "CodeFormer"}
+               "X Values": "1-3", "Y Type": "Sampler", "Y Values": "Euler, Euler a", "Z Type": "Token merging ratio",
+               "Z Values": "0.5"}
     form = txt2img.form(app)
     pasted = paste(form, infotext("a cat", "", entries), app)
     assert pasted.values["plot_enable"] and pasted.values["z_type"] == "Nothing"
     assert (pasted.values["x_type"], pasted.values["x_values"], pasted.values["x_choices"]) == ("Steps", "1-3", ())
     assert (pasted.values["y_type"], pasted.values["y_choices"]) == ("Sampler", ("Euler", "Euler a"))
-    assert any("Face restore" in problem for problem in pasted.problems)
+    assert any("Token merging" in problem for problem in pasted.problems)
     assert txt2img.request(form, pasted.values, app).grid == Grid("Steps", "1-3", "Sampler", "Euler, Euler a",
                                                                   "Nothing", "")
     plain = paste(form, infotext("a cat", "", {"Steps": 3, "Sampler": "Euler", "Seed": 5, "Size": "64x64"}), app)

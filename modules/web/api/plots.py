@@ -14,7 +14,7 @@ from modules.core.grid import NOTHING, TITLE, Grid, has_axis, join
 NAME = TITLE.lower()
 # Axes of A1111 that do not exist here, by the one that they follow there: they keep their places.
 ABSENT: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "UniPC Order": ("Face restore", "Token merging ratio", "Token merging ratio high-res")})
+    "Face restore": ("Token merging ratio", "Token merging ratio high-res")})
 # In A1111's order: for each axis its type, its values as text and as a list; then these with their defaults.
 OPTIONS: Mapping[str, Any] = MappingProxyType({
     "draw_legend": True, "include_lone_images": False, "include_sub_grids": False, "no_fixed_seeds": False,

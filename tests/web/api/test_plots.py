@@ -69,7 +69,7 @@ def test_a_place_means_the_list_of_its_tab(client, app):
 @pytest.mark.parametrize(("given", "words"), [
     (arguments((400, "1", [])), "x_type"), (arguments((True, "1", [])), "x_type"),
     (arguments(("Stepps", "1", [])), "Steps"),
-    (arguments(("Face restore", "", ["CodeFormer"])), "not available"), (arguments((4, "x", [])), "'x'"),
+    (arguments(("Token merging ratio", "0.5", [])), "not available"), (arguments((4, "x", [])), "'x'"),
     (arguments((4, "1", [])) + [1], "18 values"), (arguments((4, "1", []), margin_size="wide"), "margin_size"),
     (arguments((9, "", ["Eulr"])), "Euler"), (arguments((4, "", [])), "no values"),
 ])
