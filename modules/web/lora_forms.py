@@ -76,4 +76,4 @@ def _pair(controls: Controls, *names: str) -> None:
 
 
 SECTIONS = (WorkForm(MERGE, "LoRAs", "Merge LoRAs", merge_form, LoraMerge, _lay_merge),
-            WorkForm(EXTRACT, "Extract a LoRA", "Extract", extract_form, LoraExtraction, _lay_extraction))
+            WorkForm(EXTRACT, "Extract", "Extract a LoRA", extract_form, LoraExtraction, _lay_extraction))

@@ -74,3 +74,28 @@ def test_a_merge_is_tried_out_as_one_picture_and_as_a_grid(open_page, site) -> N
     page.reload()
     page.get_by_role("tab", name="Checkpoint Merger").click()
     expect(pictures).to_have_count(1)
+
+
+def test_loras_are_added_by_a_list_and_merged(open_page, site) -> None:
+    folder = site.app.folders.lora[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "merged style.safetensors"
+    file.write_bytes((site.app.folders.checkpoints[0] / "a.safetensors").read_bytes())
+    try:
+        page = open_page()
+        page.get_by_role("tab", name="Checkpoint Merger").click()
+        page.get_by_role("tab", name="LoRAs", exact=True).click()
+        choose(page, "modelmerger_loras_add", "merged style")
+        expect(page.locator("#modelmerger_loras_tags textarea")).to_have_value("<lora:merged style:1>")
+        page.click("#modelmerger_loras_run")
+        expect(page.locator("darkroom-merge h3")).to_have_text("merged style-merged.safetensors")
+        (asked, *_) = site.app.jobs(states=("finished",))
+        assert asked.request.kind == "merge_loras" and asked.request.values["loras"] == "<lora:merged style:1>"
+        page.get_by_role("tab", name="Extract", exact=True).click()
+        page.click("#modelmerger_extraction_run")
+        expect(page.locator(".toast").last).to_contain_text("Model A is not chosen")
+        page.set_viewport_size({"width": 390, "height": 700})
+        bar = page.locator(".act-bar:visible").bounding_box()
+        assert bar and bar["y"] + bar["height"] <= 701, "the button is at the window's edge"
+    finally:
+        file.unlink()
