@@ -76,6 +76,7 @@ def test_a_merge_is_tried_out_as_one_picture_and_as_a_grid(open_page, site) -> N
     expect(pictures).to_have_count(1)
 
 
+@pytest.mark.usefixtures("models")
 def test_loras_are_added_by_a_list_and_merged(open_page, site) -> None:
     folder = site.app.folders.lora[0]
     folder.mkdir(parents=True, exist_ok=True)
