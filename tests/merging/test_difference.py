@@ -13,7 +13,7 @@ from modules.merging import difference
 from modules.merging.difference import perform
 from tests.fixtures.tiny_models import tiny_sd1, write_tiny_sd1
 from tests.fixtures.tiny_sdxl import write_tiny_sdxl
-from tests.merging.test_merge import Progress, place  # noqa: F401 - a fixture
+from tests.merging.test_merge import Progress
 
 EMBEDDING = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
 GROUPS = {
