@@ -79,9 +79,10 @@ def test_labels_and_their_order_are_those_of_automatic1111(config: dict) -> None
 
 
 def test_tabs_are_in_order(config: dict) -> None:
-    tabs = [component["props"]["label"] for component in config["components"] if component["type"] == "tabitem"]
-    assert tabs == ["txt2img", "img2img", "Extras", "PNG Info", "Checkpoint Merger", "Queue", "Gallery", "Settings",
-                    "Extensions"]
+    tabs = [component["props"]["label"] for component in config["components"]
+            if component["type"] == "tabitem" and component["props"]["elem_id"].startswith("tab_")]
+    assert tabs == ["txt2img", "img2img", "Extras", "PNG Info", "Checkpoint Merger", "Inspector", "Queue", "Gallery",
+                    "Settings", "Extensions"]
 
 
 def test_no_event_of_the_page_is_part_of_the_public_api(config: dict) -> None:
