@@ -66,7 +66,7 @@ def refused(data: bytes, message: str, limits: Limits = LIMITS) -> None:
     zipped({"a/": b"", "a/plugin.py": b"one", "a\\b\\c": b"two"}),
     tarred([(tarfile.TarInfo("a/plugin.py"), b"one"), (tarfile.TarInfo("a/b/c"), b"two")]),
     tarred([(tarfile.TarInfo("a/plugin.py"), b"one"), (tarfile.TarInfo("a/b/c"), b"two")], "w:gz"),
-])
+], ids=["stored", "deflated", "tar", "tar.gz"])
 def test_zip_and_tar_are_read_relative_to_the_wanted_file(data):
     files = without_common_folder(unpacked(data, LIMITS), "plugin.py")
     assert sorted(files) == [(PurePosixPath("b/c"), b"two"), (PurePosixPath("plugin.py"), b"one")]
@@ -127,7 +127,7 @@ def test_what_an_entry_says_of_itself_is_bounded():
     (zipped({"b": b""}).replace(b"b", b"\0"), "leads elsewhere"),
     (zipped({"c:b": b""}), "leads elsewhere"), (zipped({"a\\..\\..\\b": b""}), "leads elsewhere"),
     (zipped({"a\u202e": b""}), "cannot be shown"),
-])
+], ids=lambda value: value if isinstance(value, str) else "archive")
 def test_what_is_no_archive_or_leads_elsewhere_is_refused(data, message):
     refused(data, message)
 
