@@ -11,7 +11,7 @@ from modules.library.infotext import parse
 from modules.library.inputs import Inputs
 from modules.library.paste import to_request_fields
 from modules.plugin.params import param_infos
-from modules.web import plots
+from modules.web import plot_form
 from modules.web.form import OVERRIDES, PLUGIN_SEPARATOR, Form, value_of, write_overrides, written
 from modules.web.image_fields import recalled
 
@@ -46,8 +46,8 @@ def paste(form: Form, text: str, app: Any, *, sent: bool = False) -> Pasted:
     if found.settings:
         values[OVERRIDES] = write_overrides(overrides, model)
     names = {item.name for item in form}
-    if plots.GATE in names:
-        plotted, unknown = plots.recalled(found.extras, app.axes("img2img" if "mode" in names else "txt2img"))
+    if plot_form.GATE in names:
+        plotted, unknown = plot_form.recalled(found.extras, app.axes("img2img" if "mode" in names else "txt2img"))
         values, problems = values | plotted, (*problems, *unknown)
     if "mode" in names:
         values |= recalled(found.extras, Inputs(app.folders.inputs))

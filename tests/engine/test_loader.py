@@ -141,7 +141,7 @@ def living() -> tuple[int, int]:
         issubclass(kind, torch.Tensor) for kind in kinds)
 
 
-@pytest.mark.parametrize(("limit", "turns"), [(1, 6), (0, 20), pytest.param(1, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("limit", "turns"), [(1, 6), (0, 10), pytest.param(1, 10, marks=pytest.mark.slow)])
 def test_switching_back_and_forth_leaves_nothing_behind(root: Path, limit: int, turns: int) -> None:
     device = FakeDevice(10**9)
     engine = Engine(library_of(root), Models(10**9, device.accelerator()), Placement())

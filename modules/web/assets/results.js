@@ -89,8 +89,9 @@ class Results extends HTMLElement {
     if (!current) {
       this.unfollow();
       this.idle();
+      const fresh = answer.last && answer.last.id !== this.shownJob;
       this.showBefore(answer);
-      if (answer.last && answer.last.id !== this.shownJob) this.showJob(answer.last);
+      if (fresh) this.showJob(answer.last);
       return;
     }
     if (!current.images.length) this.showBefore(answer);

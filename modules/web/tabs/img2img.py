@@ -11,7 +11,7 @@ import gradio as gr
 from modules.core.job import Job
 from modules.core.request import Request, outpaint_margins
 from modules.library.inputs import Inputs
-from modules.web import generation, image_batch, plots
+from modules.web import generation, image_batch, plot_form
 from modules.web import generation_layout as layout
 from modules.web.answers import owner_of
 from modules.web.chosen import chosen
@@ -24,7 +24,7 @@ from modules.web.image_fields import FIELDS as OWN
 from modules.web.tabs import Tab
 
 TAB = "img2img"
-FIELDS: Form = (*shared_fields(TAB), *OWN, *image_batch.FIELDS, *plots.fields(TAB))
+FIELDS: Form = (*shared_fields(TAB), *OWN, *image_batch.FIELDS, *plot_form.fields(TAB))
 # The editor of each mode; the page's styles show the one of the mode that is chosen.
 EDITORS = {
     "image": '<darkroom-editor tab="img2img" mode="image"></darkroom-editor>',
@@ -56,7 +56,7 @@ def request(fields: Form, values: Mapping[str, Any], app: Any) -> Request:
     asked = read(fields, values, app.settings.get())
     source = begun(mode, values, inputs, grows=any(outpaint_margins(asked)))
     entries = remembered(mode, values, inputs)
-    grid = plots.grid_of(fields, values, app.axes(TAB))
+    grid = plot_form.grid_of(fields, values, app.axes(TAB))
     return sized(dataclasses.replace(asked, kind=TAB, parameters=entries, grid=grid, **source), values, app)
 
 
@@ -79,7 +79,7 @@ def submit(fields: Form, values: Mapping[str, Any], app: Any, owner: str) -> Job
     if values.get("mode") != BATCH:
         return cast(Job, app.submit(request(fields, values, app), owner=owner))
     found = image_batch.sources(values, app)
-    grid = plots.grid_of(fields, values, app.axes(TAB))
+    grid = plot_form.grid_of(fields, values, app.axes(TAB))
     base = dataclasses.replace(read(fields, values, app.settings.get()), kind=TAB, grid=grid)
     made = image_batch.requests(base, found, values.get("batch_properties") or (),
                                 str(values.get("batch_output_dir") or ""))

@@ -14,7 +14,7 @@ from modules.core.job import Job
 from modules.core.request import Request
 from modules.library.infotext import parse
 from modules.library.inputs import Inputs
-from modules.web import generation, hires, plots
+from modules.web import generation, hires, plot_form
 from modules.web import generation_layout as layout
 from modules.web.answers import owner_of
 from modules.web.controls import Controls
@@ -26,7 +26,7 @@ from modules.web.paste import paste
 from modules.web.tabs import Tab
 
 TAB = "txt2img"
-FIELDS: Form = (*shared_fields(TAB), *hires.FIELDS, *plots.fields(TAB))
+FIELDS: Form = (*shared_fields(TAB), *hires.FIELDS, *plot_form.fields(TAB))
 
 
 def form(app: Any) -> Form:
@@ -36,7 +36,7 @@ def form(app: Any) -> Form:
 
 def request(fields: Form, values: Mapping[str, Any], app: Any) -> Request:
     """Return what the values of the form ask for; raises ``InvalidRequest`` naming the field."""
-    grid = plots.grid_of(fields, values, app.axes(TAB))
+    grid = plot_form.grid_of(fields, values, app.axes(TAB))
     return dataclasses.replace(read(fields, values, app.settings.get()), grid=grid)
 
 

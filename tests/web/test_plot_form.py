@@ -5,14 +5,14 @@ from modules.core.errors import InvalidRequest
 from modules.core.grid import Grid
 from modules.core.request import Request
 from modules.library.infotext import format as infotext
-from modules.web import plots
+from modules.web import plot_form, plots
 from modules.web.form import restored
 from modules.web.paste import paste
 from modules.web.tabs import img2img, txt2img
 from modules.web.views import row_view
 from tests.fixtures.fake_engine import FakeEngine, make_app
 
-FORM = plots.fields("txt2img")
+FORM = plot_form.fields("txt2img")
 KNOWN = axes_in("txt2img", AXES)
 VALUES = {"plot_enable": True, "x_type": "Steps", "x_values": "1-3", "y_type": "Sampler", "y_values": "ignored",
           "y_choices": ["Euler", "Euler a"], "margin_size": 8, "include_sub_grids": True}
@@ -26,22 +26,22 @@ def app(tmp_path):
 
 
 def test_the_panel_has_every_field_of_a_grid_and_its_defaults():
-    assert plots.grid_of(FORM, restored(FORM, {}) | {"plot_enable": True}, KNOWN) == Grid(
+    assert plot_form.grid_of(FORM, restored(FORM, {}) | {"plot_enable": True}, KNOWN) == Grid(
         "Nothing", "", "Nothing", "", "Nothing", "")
     assert len({field.elem_id for field in FORM}) == len(FORM)
     assert "script_txt2img_xyz_plot_x_type" in {field.elem_id for field in FORM}
 
 
 def test_values_are_chosen_where_there_are_choices_and_written_elsewhere():
-    grid = plots.grid_of(FORM, VALUES, KNOWN)
+    grid = plot_form.grid_of(FORM, VALUES, KNOWN)
     assert grid == Grid("Steps", "1-3", "Sampler", "Euler, Euler a", "Nothing", "", include_sub_grids=True,
                         margin_size=8)
-    texts = plots.grid_of(FORM, VALUES | {"csv_mode": True, "y_values": "LMS"}, KNOWN)
+    texts = plot_form.grid_of(FORM, VALUES | {"csv_mode": True, "y_values": "LMS"}, KNOWN)
     assert texts.y_values == "LMS"
 
 
 def test_a_closed_panel_asks_for_nothing():
-    assert plots.grid_of(FORM, VALUES | {"plot_enable": False}, KNOWN) == Grid()
+    assert plot_form.grid_of(FORM, VALUES | {"plot_enable": False}, KNOWN) == Grid()
 
 
 @pytest.mark.parametrize(("request_", "expected"), [
@@ -52,12 +52,12 @@ def test_a_closed_panel_asks_for_nothing():
     (Request(steps=4, grid=Grid("Steps", "7")), "Will make 1 picture for a grid of 1 x 1, 7 steps in all."),
 ])
 def test_how_much_work_it_is(request_, expected):
-    assert plots.summary(request_, KNOWN) == expected
+    assert plot_form.summary(request_, KNOWN) == expected
 
 
 def test_what_is_wrong_is_said_before_anything_is_made():
     with pytest.raises(InvalidRequest, match="Steps: 'x'"):
-        plots.summary(Request(grid=Grid("Steps", "x")), KNOWN)
+        plot_form.summary(Request(grid=Grid("Steps", "x")), KNOWN)
 
 
 def test_a_pasted_grid_fills_the_panel_and_a_picture_leaves_it(app):
