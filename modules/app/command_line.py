@@ -7,13 +7,14 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from modules.app import admission
 from modules.app.failures import failure_of
 from modules.app.messages import Advanced, Report, Run, Saved
 from modules.app.saving import Saver, Storage
 from modules.app.settings import SettingsStore
+from modules.app.terminal import Bar, answered, project_root
 from modules.app.watch import JobWatch
 from modules.app.workbench import ENGINE, Workbench, WorkerConfig, open_host, open_workbench
 from modules.app.worker import run_job
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from modules.launcher.flags import Flags
 
 FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
-BAR_WIDTH = 30
 
 
 def txt2img(args: Txt2ImgArguments, flags: Flags, *, engine: str = ENGINE) -> int:
@@ -43,20 +43,8 @@ def txt2img(args: Txt2ImgArguments, flags: Flags, *, engine: str = ENGINE) -> in
     Returns the exit status: 0, or 1 after an error, 2 where the request itself is at fault, 130 after Ctrl+C.
     ``engine`` names what opens the engine, see ``WorkerConfig``.
     """
-    bar = Bar(sys.stderr, shown=not flags.disable_console_progressbars)
-    try:
-        for path in make(args, WorkerConfig(str(project_root()), flags.public(), engine=engine), bar):
-            sys.stdout.write(f"{path}\n")
-        return 0
-    except KeyboardInterrupt:
-        bar.end()
-        sys.stderr.write("Interrupted.\n")
-        return 130
-    except Exception as error:  # noqa: BLE001 - the last place where it can become a readable line
-        bar.end()
-        failure = failure_of(error)
-        sys.stderr.write(f"Error: {failure.message} {failure.hint}".strip() + "\n")
-        return 2 if failure.status in (404, 409, 422) else 1
+    config = WorkerConfig(str(project_root()), flags.public(), engine=engine)
+    return answered(lambda bar: map(str, make(args, config, bar)), shown=not flags.disable_console_progressbars)
 
 
 def make(args: Txt2ImgArguments, config: WorkerConfig, bar: Bar) -> list[Path]:
@@ -176,46 +164,3 @@ def free_name(path: Path) -> Path:
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
     return free
-
-
-class Bar:
-    """One line of progress on a terminal, nothing where the output goes elsewhere."""
-
-    def __init__(self, stream: TextIO, *, shown: bool = True) -> None:
-        self._stream = stream
-        self._shown = shown and stream.isatty()
-        self._open = False
-
-    def show(self, progress: Progress) -> None:
-        """Draw where the job stands, over what was drawn before."""
-        if not self._shown:
-            return
-        self._stream.write(f"\r\x1b[K{bar_line(progress)}")
-        self._stream.flush()
-        self._open = True
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._open:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-        self._open = False
-
-
-def bar_line(progress: Progress) -> str:
-    """Return ``[#####.....]  50%  step 10/20  picture 1/2  0:04 left``, or the phase."""
-    if progress.phase and not progress.step:
-        return f"{progress.phase} ..."
-    filled = round(BAR_WIDTH * progress.fraction)
-    bar = "#" * filled + "." * (BAR_WIDTH - filled)
-    line = f"[{bar}] {progress.fraction:4.0%}  step {progress.step}/{progress.steps}"
-    if progress.pictures > 1:
-        line += f"  picture {progress.picture + 1}/{progress.pictures}"
-    if progress.eta is not None:
-        line += f"  {int(progress.eta) // 60}:{int(progress.eta) % 60:02} left"
-    return line
-
-
-def project_root() -> Path:
-    """Return the folder of the program."""
-    return Path(__file__).resolve().parents[2]

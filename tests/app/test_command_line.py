@@ -5,7 +5,8 @@ import json
 import pytest
 
 from modules.app import command_line
-from modules.app.command_line import Bar, bar_line, deliver, for_destination, free_name, numbered, txt2img
+from modules.app.command_line import deliver, for_destination, free_name, numbered, txt2img
+from modules.app.terminal import Bar, bar_line
 from modules.core.errors import InvalidRequest
 from modules.core.grid import Grid
 from modules.core.request import Request
