@@ -69,6 +69,17 @@ class Desk:
         return functools.cache(self.library.find_vae)
 
     @cached_property
+    def models(self) -> recipes.Models:
+        """The models that recipes of merges name; folders are walked once for each name."""
+        return recipes.Models(functools.cache(self.library.find_checkpoint), functools.cache(self.library.find_vae),
+                              functools.cache(functools.partial(recipes.called, library=self.library)))
+
+    @cached_property
+    def check_faces(self) -> Callable[[str], object]:
+        """Raise as ``face_files`` does where the files of a face restorer are not there; they are looked for once."""
+        return functools.cache(functools.partial(face_files, self.library))
+
+    @cached_property
     def samplers(self) -> tuple[Sampler, ...]:
         """All samplers, as of the first look."""
         return self.host.samplers()
@@ -162,7 +173,7 @@ def admit_extras(extras: Extras, desk: Desk) -> tuple[Extras, tuple[str, ...]]:
     extras = check_extras(dataclasses.replace(extras, upscaler_1=pixel_upscaler(extras.upscaler_1, desk),
                                               upscaler_2=pixel_upscaler(extras.upscaler_2, desk)))
     for name in extras.restorers:
-        face_files(desk.library, name)
+        desk.check_faces(name)
     for source in extras.sources:
         stored = inputs.get(source.image)
         try:
@@ -182,7 +193,9 @@ def with_merge(request: Request, recipe: Recipe, desk: Desk) -> Request:
 
     A VAE to bake in is the VAE to use. Raises ``InvalidRequest``, ``NotFound``.
     """
-    named = recipes.named(recipe, desk.library)
+    named = desk.models.named(recipe)
+    # What matters to a file alone would lie in the row of every cell of a plot.
+    named = dataclasses.replace(named, discard="", metadata_json="")
     return dataclasses.replace(request, merge=named, model=named.model_a, vae=named.vae or request.vae)
 
 
@@ -225,7 +238,7 @@ def resolve_names(request: Request, desk: Desk) -> Request:
     vae = request.vae or request.settings.sd_vae
     desk.find_vae(vae, model)
     if request.restore_faces:
-        face_files(desk.library, request.settings.face_restoration_model)
+        desk.check_faces(request.settings.face_restoration_model)
     refiner = desk.find_model(request.refiner).name if request.refiner else ""
     resolved = dataclasses.replace(
         request, sampler=sampler, schedule=schedule, model=model.name, vae=vae, refiner=refiner)

@@ -23,7 +23,7 @@ from modules.imaging.resize import LATENT_UPSCALERS
 from modules.library.files import AUTOMATIC, NO_VAE
 from modules.sampling.schedules import SCHEDULES as KNOWN_SCHEDULES
 
-LISTS: Mapping[str, Callable[[Any], tuple[str, ...]]] = MappingProxyType({
+FILLED: Mapping[str, Callable[[Any], tuple[str, ...]]] = MappingProxyType({
     CHECKPOINTS: lambda app: tuple(one.name for one in app.library.checkpoints()),
     VAES: lambda app: (AUTOMATIC, NO_VAE, *(one.name for one in app.library.vaes())),
     SAMPLERS: lambda app: tuple(one.name for one in app.host.samplers()
@@ -42,4 +42,4 @@ def axes(tab: str, host: Host) -> tuple[Axis, ...]:
 
 def choices(axis: Axis, app: Any) -> tuple[str, ...]:
     """Return the values that ``axis`` can have as ``app`` knows them now; empty where any may be given."""
-    return LISTS[axis.choices](app) if isinstance(axis.choices, str) else tuple(map(str, axis.choices))
+    return FILLED[axis.choices](app) if isinstance(axis.choices, str) else tuple(map(str, axis.choices))

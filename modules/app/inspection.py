@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from modules.library.hashes import ADDNET_SHORT, HashCache, legacy_hash, short_h
 from modules.library.headers import read_header, read_metadata
 from modules.library.training_metadata import TAGS, facts, trained_tags
 
-LONGEST_VALUE = 20_000
+LONGEST_VALUE, LONGEST_KEY, MOST_VALUES = 20_000, 200, 500
 SHOWN_TAGS = 500
 
 
@@ -26,8 +27,8 @@ class Inspected:
     """A file with what is seen of it.
 
     ``training`` are facts by labels, ``tags`` the words of its captions with their counts, the commonest first.
-    ``recipe`` is that of a merge, None without one. ``metadata`` are the other values, shortened. ``hashes`` are by
-    name, empty while they are not computed.
+    ``recipe`` is that of a merge, None without one. ``metadata`` are the first values but the captions' words,
+    shortened. ``hashes`` are by name, empty while they are not computed.
     """
 
     file: ModelFile
@@ -51,7 +52,8 @@ def look(library: Library, kind: str, name: str) -> Inspected:
         recipe = codec.encode(read_recipe(metadata))
     except InvalidRequest:
         recipe = None
-    plain = {key: value[:LONGEST_VALUE] for key, value in metadata.items() if key != TAGS}
+    plain = {key[:LONGEST_KEY]: value[:LONGEST_VALUE]
+             for key, value in itertools.islice(metadata.items(), MOST_VALUES) if key != TAGS}
     return Inspected(file, inspect(kind, header), facts(metadata), trained_tags(metadata)[:SHOWN_TAGS], recipe, plain,
                      known_hashes(Path(file.path), metadata, library.hashes))
 

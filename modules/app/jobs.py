@@ -39,6 +39,8 @@ ALTER TABLE jobs ADD COLUMN gathers INTEGER NOT NULL DEFAULT 0
 
 # The key of the job that was last asked to stop: it may not have heard of it when the process ends.
 STOPPED = "stopped"
+# Of all parts of a job together; each has its own all the same.
+MOST_WARNINGS = 100
 _COLUMNS = ("id, top, part, parts, owner, origin, state, blocking, position, created, started, ended, tags, warnings, "
             "failure, request, result")
 _LISTED = """
@@ -156,9 +158,10 @@ class JobStore:
                 "UPDATE jobs SET state = ?, started = ?, ended = ?, failure = ?, warnings = ?, result = ? WHERE id = ?",
                 (job.state, job.started, job.ended, _text(job.failure) if job.failure else None,
                  _text(job.warnings), _text(job.result), job.id))
+            (known,) = connection.execute("SELECT COUNT(*) FROM images WHERE job = ?", (job.id,)).fetchone()
             connection.executemany(
                 "INSERT OR IGNORE INTO images (job, top, path, image) VALUES (?, ?, ?, ?)",
-                [(job.id, job.parent or job.id, image.path, _text(image)) for image in job.images])
+                [(job.id, job.parent or job.id, image.path, _text(image)) for image in job.images[known:]])
             if job.parent:
                 _sum_up(connection, job.parent, job)
 
@@ -235,6 +238,7 @@ class JobStore:
                 "SELECT DISTINCT top FROM jobs WHERE state = 'running'")]
             connection.executemany("UPDATE jobs SET position = ? WHERE top = ?", [(first, one) for one in tops])
             connection.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running' AND parts = 0")
+            connection.execute("DELETE FROM meta WHERE name = ?", (STOPPED,))  # another job may have the id later
 
     def meta(self, name: str, default: str = "") -> str:
         """Return a value kept beside the jobs."""
@@ -294,7 +298,7 @@ def _sum_up(connection: sqlite3.Connection, top: str, child: Job | None, now: fl
 
 def _add_warnings(connection: sqlite3.Connection, top: str, warnings: Iterable[str]) -> None:
     (text,) = connection.execute("SELECT warnings FROM jobs WHERE id = ?", (top,)).fetchone()
-    all_known = tuple(dict.fromkeys((*json.loads(text), *warnings)))
+    all_known = tuple(dict.fromkeys((*json.loads(text), *warnings)))[:MOST_WARNINGS]
     connection.execute("UPDATE jobs SET warnings = ? WHERE id = ?", (_text(all_known), top))
 
 

@@ -11,13 +11,12 @@ from PIL import Image
 from modules.core.job import CANCELLED, FAILED, FINISHED, INTERRUPTED
 from modules.core.plan import ModelRef
 from modules.core.plot import Plot, entries
-from modules.core.result import FinishedPicture, Outcome, Part, SavedImage, Watch
+from modules.core.result import GRID, PICTURE, FinishedPicture, Outcome, Part, SavedImage, Watch
 from modules.imaging import grids, sheets
 from modules.imaging.sheets import Labels, Tile
 from modules.library import infotext
-from modules.library.images import FORMATS
+from modules.library.images import read_picture
 
-GRID, PICTURE = "grid", "picture"
 # What stands in a cell without a picture, by the state of its part.
 WORDS = {FINISHED: "skipped", FAILED: "failed", CANCELLED: "cancelled", INTERRUPTED: "interrupted"}
 
@@ -76,14 +75,8 @@ def tile(parts: Sequence[Part]) -> Tile:
 
 def _together(images: Sequence[SavedImage], rows: int) -> Image.Image:
     """Return the pictures as one; raises ``OSError`` where one cannot be read."""
-    opened = [_opened(image.path) for image in images]
+    opened = [read_picture(image.path) for image in images]
     return opened[0] if len(opened) == 1 else grids.grid(opened, rows)
-
-
-def _opened(path: str) -> Image.Image:
-    with Image.open(path, formats=FORMATS) as image:
-        image.load()
-        return image
 
 
 def _missing(plot: Plot) -> Iterator[str]:

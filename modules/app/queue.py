@@ -69,6 +69,8 @@ class JobQueue:
         self._memory_changed = threading.Condition()
         self._memory: Mapping[str, Any] | None = None
         self._running: Running | None = None
+        # The parent of what runs, as of the last change of any row: it has the pictures of all parts.
+        self._whole: Job | None = None
         self._preview: Previewed | None = None
         self._unsaved: dict[str, Job] = {}
         self._ready = False
@@ -162,6 +164,7 @@ class JobQueue:
         with self._lock:
             job = self.job(job_id)
             top = job.parent or job.id
+            self._whole = None
             if self.store.cancel_queued(top, time.time()):
                 self._publish(ENDED_EVENT if self.store_state(top) in ENDED else QUEUED_EVENT, self.job(top))
                 self._publish(QUEUE)
@@ -187,6 +190,7 @@ class JobQueue:
         with self._lock:
             running = self._meant(job_id)
             if running is not None:
+                self._whole = None
                 self.store.cancel_queued(running.top, time.time())
                 self._ask(running, StopAfter, STOP_ASKED)
 
@@ -343,6 +347,8 @@ class JobQueue:
 
     def _end(self, job: Job) -> None:
         job = replace(job, ended=time.time())
+        if self._running is not None and INTERRUPT_ASKED in self._running.asked:
+            self._remember_stopped("")  # it has; another job may have its id later
         self._running = self._preview = None
         self._save(job)
         top = self.job(job.parent or job.id)
@@ -375,6 +381,7 @@ class JobQueue:
     def _save(self, job: Job) -> None:
         """Write a row; where the disk refuses, keep it in mind and try again with the next."""
         self._unsaved[job.id] = job
+        self._whole = None
         try:
             for one in tuple(self._unsaved.values()):
                 self.store.save(one)
@@ -404,7 +411,9 @@ class JobQueue:
     def _top_job(self, running: Running) -> Job:
         if not running.job.parent:
             return replace(running.job, progress=running.progress)
-        return self.job(running.top)
+        if self._whole is None or self._whole.id != running.top:
+            self._whole = self.job(running.top)
+        return replace(self._whole, progress=running.whole(time.time()))
 
     def _look(self) -> None:
         """Tell the engine when somebody begins or ceases to look."""

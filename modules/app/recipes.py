@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from modules.adapters.files import find_network, read_calls
 from modules.core.merge import Recipe, check_name, check_recipe, usual_name
-from modules.library.files import AUTOMATIC, NO_VAE, Library
+from modules.library.files import AUTOMATIC, NO_VAE, Library, ModelFile
 
 
-def named(recipe: Recipe, library: Library) -> Recipe:
-    """Return ``recipe`` with models and VAE under their proper names, and with the name of what it makes.
+@dataclass(frozen=True)
+class Models:
+    """How a checkpoint, a VAE, and the LoRAs that tags call (as ``called`` does) are found."""
 
-    Raises ``InvalidRequest``, and ``NotFound`` for a model, VAE or LoRA.
-    """
-    files = [library.find_checkpoint(name) for name in check_recipe(recipe).models]
-    vae = library.find_vae(recipe.vae) if recipe.vae not in ("", AUTOMATIC, NO_VAE) else None
-    stem = check_name(recipe.name or usual_name(recipe, [file.stem for file in files], called(recipe.loras, library)))
-    a, b, c = (*(file.name for file in files), "", "")[:3]
-    return dataclasses.replace(recipe, model_a=a, model_b=b, model_c=c, name=stem, vae=vae.name if vae else "")
+    find_checkpoint: Callable[[str], ModelFile]
+    find_vae: Callable[[str], ModelFile | None]
+    called: Callable[[str], list[str]]
+
+    def named(self, recipe: Recipe) -> Recipe:
+        """Return ``recipe`` with models and VAE under their proper names, and with the name of what it makes.
+
+        Raises ``InvalidRequest``, and ``NotFound`` for a model, VAE or LoRA.
+        """
+        files = [self.find_checkpoint(name) for name in check_recipe(recipe).models]
+        vae = self.find_vae(recipe.vae) if recipe.vae not in ("", AUTOMATIC, NO_VAE) else None
+        usual = usual_name(recipe, [file.stem for file in files], self.called(recipe.loras))
+        a, b, c = (*(file.name for file in files), "", "")[:3]
+        return dataclasses.replace(recipe, model_a=a, model_b=b, model_c=c, name=check_name(recipe.name or usual),
+                                   vae=vae.name if vae else "")
 
 
 def called(loras: str, library: Library) -> list[str]:

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from PIL import Image
-
 from modules.app.messages import Report, Run, Saved
 from modules.core.errors import DarkroomError
 from modules.core.request import Request
-from modules.core.result import FinishedPicture, SavedImage
+from modules.core.result import GRID, PICTURE, FinishedPicture, SavedImage
 from modules.core.task import Task
 from modules.imaging import grids
 from modules.library import infotext
 from modules.library.hashes import HashCache, short_hash
-from modules.library.images import FORMATS
-from modules.library.outputs import GRID, PICTURE, Outputs, Target
+from modules.library.images import read_picture
+from modules.library.outputs import Outputs, Target
 from modules.library.patterns import Facts
 
 logger = logging.getLogger(__name__)
@@ -144,7 +142,7 @@ class Saver:
         if pixels > MAX_GRID_PIXELS:
             return f"A grid of {len(pictures)} pictures would be too large; there is none."
         try:
-            grid = grids.grid([_opened(image.path) for image in pictures], rows)
+            grid = grids.grid([read_picture(image.path) for image in pictures], rows)
         except OSError as error:
             return f"There is no grid: {error}."
         first = pictures[0]
@@ -219,9 +217,3 @@ def facts(request: Request | Task, picture: FinishedPicture, parameters: Mapping
 def now() -> datetime:
     """Return the time here, with its time zone."""
     return datetime.now().astimezone()
-
-
-def _opened(path: str) -> Image.Image:
-    with Image.open(path, formats=FORMATS) as image:
-        image.load()
-        return image

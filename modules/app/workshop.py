@@ -40,7 +40,7 @@ def admit(work: Work, desk: Desk) -> Admitted:
 
 
 def _merge(recipe: Recipe, desk: Desk) -> Admitted:
-    admitted = recipes.named(recipe, desk.library)
+    admitted = desk.models.named(recipe)
     given(admitted.metadata_json)
     check_pattern(admitted.discard)
     name = file_name(admitted, admitted.name)

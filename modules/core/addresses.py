@@ -14,4 +14,6 @@ def public_address(address: str) -> bool:
             ip = ipaddress.ip_address(int(ip) & 0xFFFFFFFF)
         else:
             ip = ip.ipv4_mapped or ip.sixtofour or ip
-    return bool(ip.is_global and not ip.is_multicast)
+    # Only this part of the addresses of version 6 is given out; what lies outside of it may be wrapped otherwise.
+    given_out = ip.version == 4 or ip in ipaddress.ip_network("2000::/3")
+    return bool(given_out and ip.is_global and not ip.is_multicast)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from modules.core.errors import InvalidRequest
 from modules.core.grid import READERS, TITLE, written
-from modules.core.request import Request
+from modules.core.request import MAX_PROMPT_CHARACTERS, Request
 from modules.core.settings import Settings, setting_infos, with_values
 
 TXT2IMG, IMG2IMG = "txt2img", "img2img"
 CHECKPOINTS, VAES, SAMPLERS, SCHEDULES, STYLES, UPSCALERS, HIRES_UPSCALERS = (
     "checkpoints", "vaes", "samplers", "schedules", "styles", "upscalers", "hires_upscalers")
+LISTS = (CHECKPOINTS, VAES, SAMPLERS, SCHEDULES, STYLES, UPSCALERS, HIRES_UPSCALERS)
 BOOLEANS = ("False", "True")
+# How values of a parameter are read, by its type.
+KINDS: Mapping[type, str] = MappingProxyType({bool: "bool", int: "int", float: "float", str: "str"})
 MULTIPLIER = "Merge multiplier"
 # Fields that count only in hires fix, in txt2img.
 _HIRES_ALONE = ("hr_", "denoising_strength")
@@ -62,7 +66,7 @@ class Axis:
 
 def kind_of(default: Any) -> str:
     """Return the kind of an axis whose values are of the type of ``default``; raises ``KeyError`` for no such kind."""
-    return {bool: "bool", int: "int", float: "float", str: "str"}[type(default)]
+    return KINDS[type(default)]
 
 
 def field_axis(label: str, *names: str, **options: Any) -> Axis:
@@ -101,6 +105,11 @@ def replace_text(request: Request, value: tuple[str, str]) -> Request:
     if not any(searched in prompt for prompt in prompts.values()):
         raise InvalidRequest(f"Prompt S/R did not find {searched[:100]!r} in prompt or negative prompt.",
                              "The first value is what is searched for.")
+    for prompt in prompts.values():  # before it is made: a thousand places and a long text are a thousand long texts
+        length = len(prompt) + prompt.count(searched) * (len(replacement) - len(searched))
+        if length > MAX_PROMPT_CHARACTERS:
+            raise InvalidRequest(f"Prompt S/R would make a prompt of {length:,} characters.",
+                                 f"At most {MAX_PROMPT_CHARACTERS:,} are allowed.")
     return dataclasses.replace(
         request, **{name: prompt.replace(searched, replacement) for name, prompt in prompts.items()})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ from modules.core.axes import Axis, find_axis, read_values, value_text
 from modules.core.errors import InvalidRequest
 from modules.core.grid import TITLE, Grid, has_axis, join
 from modules.core.request import MAX_PICTURES, MAX_SEED, Request
-from modules.core.result import Part, SavedImage
+from modules.core.result import GRID, Part, SavedImage
 
 KIND = "plot"
+# Of all prompts of all cells together.
+MAX_CHARACTERS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,11 @@ def cells(request: Request, places: tuple[Line, Line, Line]) -> tuple[Cell, ...]
     """
     grid = request.grid
     plain = dataclasses.replace(request, grid=Grid(), save_grid=False)
-    made = [Cell((x, y, z), _varied(one, grid, places, (x, y, z)))
-            for x, in_x in _changes(plain, places[0])
-            for y, in_y in _changes(in_x, places[1])
-            for z, one in _changes(in_y, places[2])]
+    made = list(_few_characters(
+        Cell((x, y, z), _varied(one, grid, places, (x, y, z)))
+        for x, in_x in _changes(plain, places[0])
+        for y, in_y in _changes(in_x, places[1])
+        for z, one in _changes(in_y, places[2])))
     outermost = sorted((2, 1, 0), key=lambda axis: -places[axis].cost)
     return tuple(sorted(made, key=lambda cell: tuple(cell.place[axis] for axis in outermost)))
 
@@ -120,8 +123,8 @@ def shown(images: Sequence[SavedImage], grid: Grid, with_grid: bool) -> tuple[in
 
     Once a plot is drawn its cells are left out, unless it includes them.
     """
-    grids = tuple(number for number, image in enumerate(images) if image.kind == "grid")
-    pictures = tuple(number for number, image in enumerate(images) if image.kind != "grid")
+    grids = tuple(number for number, image in enumerate(images) if image.kind == GRID)
+    pictures = tuple(number for number, image in enumerate(images) if image.kind != GRID)
     if grid.wanted and grids:
         return (*grids, *(pictures if grid.include_lone_images else ()))
     return (*(grids if with_grid else ()), *pictures)
@@ -131,6 +134,19 @@ def steps(request: Request) -> int:
     """Return how many sampling steps the pictures of ``request`` take, those of hires fix included."""
     hires = (request.hr_second_pass_steps or request.steps) if request.enable_hr else 0
     return (request.steps + hires) * request.batch_count
+
+
+def _few_characters(cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Yield ``cells`` as long as their prompts fit into memory together; raises ``InvalidRequest``."""
+    characters = 0
+    for cell in cells:
+        request = cell.request
+        characters += sum(map(len, (request.prompt, request.negative_prompt, request.hr_prompt,
+                                    request.hr_negative_prompt)))
+        if characters > MAX_CHARACTERS:
+            raise InvalidRequest(f"{TITLE}: the prompts of all cells have more than {MAX_CHARACTERS:,} characters.",
+                                 "Give fewer values, or shorter prompts.")
+        yield cell
 
 
 def _line(label: str, text: str, axes: Sequence[Axis]) -> Line:

@@ -221,6 +221,8 @@ def repaints_a_part(request: Request) -> bool:
 
 def _check_image(request: Request) -> None:
     images = request.init_images
+    for name, (low, high) in IMAGE_RANGES.items():
+        check_range(name, getattr(request, name), low, high)
     if request.kind != "img2img":
         if set(stored_pictures(request)) - {request.firstpass_image if request.enable_hr else ""}:
             raise InvalidRequest("Only image to image begins from a picture.")
@@ -236,8 +238,6 @@ def _check_image(request: Request) -> None:
         raise InvalidRequest("Hires fix is part of text to image.", "Choose a larger size instead.")
     if request.settings.img2img_fix_steps:
         _check_strength(request)
-    for name, (low, high) in IMAGE_RANGES.items():
-        check_range(name, getattr(request, name), low, high)
     for name, choices in IMAGE_CHOICES.items():
         if getattr(request, name) not in choices:
             raise InvalidRequest(f"{name}: {getattr(request, name)!r:.60} is none of {', '.join(choices)}.")

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from modules.core.plan import ModelRef
 
 # The largest picture that is written, for the gallery and PNG Info read no larger one.
+# Kinds of pictures.
+PICTURE, GRID = "picture", "grid"
 MAX_PIXELS = 160 * 1024 * 1024
 
 
@@ -35,7 +37,7 @@ class FinishedPicture:
     others: Mapping[str, str] = field(default_factory=dict)
     stage: str = ""
     basename: str = ""
-    kind: str = "picture"
+    kind: str = PICTURE
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from modules.core.errors import InvalidModel
 from modules.core.merge_blocks import component_of
 from modules.families import FAMILIES, checkpoint, detect
 from modules.families.compatibility import family_of
-from modules.library.files import CHECKPOINT, CONTROLNET, EMBEDDING, HYPERNETWORK, LORA, UPSCALER, VAE, VAE_APPROX
+from modules.library.files import CHECKPOINT, CONTROLNET, EMBEDDING, FACE, HYPERNETWORK, LORA, UPSCALER, VAE, VAE_APPROX
 from modules.library.headers import Header
 from modules.library.tensors import TensorInfo
 
 LABELS: Mapping[str, str] = {
     CHECKPOINT: "Checkpoint", LORA: "LoRA", VAE: "VAE", VAE_APPROX: "Decoder of previews", EMBEDDING: "Embedding",
-    UPSCALER: "Upscaler", CONTROLNET: "ControlNet", HYPERNETWORK: "Hypernetwork",
+    UPSCALER: "Upscaler", CONTROLNET: "ControlNet", HYPERNETWORK: "Hypernetwork", FACE: "Network for faces",
 }
 ROLES = {"inpaint": "inpainting", "edit": "editing", "depth": "depth", "refiner": "refiner"}
 OTHER, AVERAGED = "other", "unet (EMA)"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from modules.core.axes import BOOLEANS, Axis
+from modules.core.axes import BOOLEANS, KINDS, LISTS, Axis
+from modules.core.errors import InvalidRequest
+from modules.core.grid import READERS
 from modules.core.request import Request
 from modules.plugin import Plugin
 from modules.plugin.hooks import named
 from modules.plugin.params import ParamInfo, param_infos, param_types, read_params
-
-KINDS = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
 def plugin_axes(plugin: Plugin) -> tuple[Axis, ...]:
@@ -26,7 +26,12 @@ def plugin_axes(plugin: Plugin) -> tuple[Axis, ...]:
 
 
 def named_axis(plugin: Plugin, axis: Axis) -> Axis:
-    """Return ``axis`` whose failures name ``plugin``."""
+    """Return ``axis`` whose failures name ``plugin``; raises ``InvalidRequest`` for a kind or list that is none."""
+    named_list = axis.choices if isinstance(axis.choices, str) else LISTS[0]
+    for what, name, known in (("kind", axis.kind, tuple(READERS)), ("list", named_list, LISTS)):
+        if name not in known:
+            raise InvalidRequest(f"The axis {axis.label}: there is no {what} {name!r:.60}.", f"Use {', '.join(known)}.")
+
     def change(request: Request, value: Any) -> Request:
         with named(plugin, f"the axis {axis.label}"):
             return axis.change(request, value)

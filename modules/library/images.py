@@ -53,6 +53,13 @@ class ImageInfo:
     format: str = ""
 
 
+def read_picture(path: str) -> Image.Image:
+    """Return a picture that was saved here, with its pixels; raises ``OSError`` where it cannot be read."""
+    with Image.open(path, formats=FORMATS) as image:
+        image.load()
+        return image
+
+
 def read_image_info(source: str | Path | bytes) -> ImageInfo:
     """Return the infotext and other texts of a PNG, JPEG, WebP, AVIF, GIF ... given as path or bytes.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Iterable
 
@@ -9,7 +11,7 @@ import regex
 
 from modules.core.errors import InvalidRequest
 
-MAX_PATTERN = 1000
+MAX_PATTERN, MAX_REPEATS = 1000, 10_000
 # In seconds, for all names together: a checkpoint has some thousand.
 PATIENCE = 5.0
 
@@ -38,6 +40,10 @@ def matching(text: str, names: Iterable[str], patience: float = PATIENCE) -> fro
 def _compiled(text: str) -> regex.Pattern[str]:
     if len(text) > MAX_PATTERN:
         raise InvalidRequest(f"A regular expression may have {MAX_PATTERN:,} characters; this one has {len(text):,}.")
+    # Repetitions are written out when a pattern is compiled, and multiply where they stand inside of each other.
+    if math.prod(max(1, int(count[:9])) for count in re.findall(r"\{[^}0-9]*(?:\d+\s*,\s*)?(\d+)", text)) > MAX_REPEATS:
+        raise InvalidRequest(f"The repetitions of a regular expression may come to {MAX_REPEATS:,} in all.",
+                             "Write + or * where any number will do.")
     try:
         return regex.compile(text)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:

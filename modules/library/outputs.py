@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from modules.core.errors import DarkroomError, DiskFull
+from modules.core.result import GRID, PICTURE
 from modules.core.settings import Settings
 from modules.library import patterns
 from modules.library.files import Folders
@@ -23,7 +24,6 @@ from modules.library.images import encode, holds
 from modules.library.patterns import Facts
 from modules.library.sixteen_bit import DeepImage
 
-PICTURE, GRID = "picture", "grid"
 PARTIAL = ".part"
 NUMBER = "[number]"
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from modules.library.sidecars import storable
 
 TAGS = "ss_tag_frequency"
-LONGEST_FACT, LONGEST_TAG = 200, 200
+LONGEST_FACT, LONGEST_TAG, LARGEST_COUNT = 200, 200, 10**9
 FACTS: Mapping[str, str] = MappingProxyType({
     "modelspec.title": "Title", "modelspec.author": "Author", "modelspec.license": "License",
     "ss_sd_model_name": "Trained on", "ss_base_model_version": "Base version", "ss_resolution": "Resolution",
@@ -29,7 +29,8 @@ def trained_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
     counts: Counter[str] = Counter()
     try:
         for tags in json.loads(metadata.get(TAGS) or "{}").values():
-            counts.update({storable(str(tag).strip())[:LONGEST_TAG]: int(number) for tag, number in tags.items()})
+            counts.update({storable(str(tag).strip())[:LONGEST_TAG]: min(int(number), LARGEST_COUNT)
+                           for tag, number in tags.items()})
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return []
     return [(tag, number) for tag, number in counts.most_common() if tag]

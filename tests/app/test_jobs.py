@@ -280,3 +280,18 @@ def test_what_was_asked_to_stop_has_stopped_after_a_restart(store):
     store.set_meta(STOPPED, "p")
     store.recover(100.0)
     assert {one.state for one in (store.get("p"), *store.children("p"))} == {INTERRUPTED}
+
+
+def test_another_job_with_the_id_of_one_that_was_stopped_runs_again_after_a_restart(store):
+    store.set_meta(STOPPED, "z")
+    store.recover(1.0)
+    run(store, store.add(job("z")), image(0))
+    store.recover(2.0)
+    assert store.get("z").state == QUEUED
+
+
+def test_warnings_of_many_parts_are_bounded(store, monkeypatch):
+    monkeypatch.setattr(jobs, "MOST_WARNINGS", 2)
+    for number, part in enumerate(family(store)):
+        store.save(dataclasses.replace(part, warnings=(f"warning {number}",)))
+    assert store.get("p").warnings == ("warning 0", "warning 1")

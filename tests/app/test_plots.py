@@ -10,7 +10,7 @@ from modules.core.grid import Grid
 from modules.core.job import CANCELLED, FAILED, FINISHED, INTERRUPTED, shown_images
 from modules.core.plot import Plot
 from modules.core.request import Request
-from modules.core.result import Failure, Part, SavedImage
+from modules.core.result import Failure, Part, Progress, SavedImage
 from modules.imaging import sheets
 from tests.app.test_queue import eventually
 from tests.fixtures.fake_engine import FakeEngine, make_app
@@ -159,7 +159,7 @@ def test_an_interrupted_plot_is_drawn_of_what_there_is(app, engine):
     job = app.submit(dataclasses.replace(SMALL, prompt="slow", steps=200, grid=dataclasses.replace(
         TWO_BY_TWO, x_values="1, 200")))
     engine.seconds_per_step = 0.02
-    eventually(lambda: app.job(job.id).images and app.job(job.id).progress)
+    eventually(lambda: (app.job(job.id).progress or Progress()).picture == 1)  # the second cell runs
     app.cancel(job.id)
     done = app.wait(job.id, WAIT)
     assert done.state == INTERRUPTED and [image.kind for image in done.images] == ["picture", "grid"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.app.jobs import JobStore
+from modules.app.jobs import STOPPED, JobStore
 from modules.app.messages import Advanced, Begun, Failed, Finished, Look, Ready, Run
 from modules.core.errors import DiskFull, EngineDied, InvalidRequest, NotFound
 from modules.core.job import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING
@@ -463,3 +463,26 @@ def test_memory_and_state_of_the_engine(app, monkeypatch):
     assert app.memory()["ram"]["total"] == 3 and app.engine_status().state in ("ready", "busy")
     monkeypatch.setattr(app.engine, "send", lambda command: None)
     assert app.queue.memory(timeout=0.01) == {}
+
+
+def test_a_job_that_heard_of_its_interrupt_is_not_remembered(app, engine, held):
+    app.interrupt()
+    assert app.queue.store.meta(STOPPED) == held.id
+    engine.hold.set()
+    eventually(lambda: app.job(held.id).state == INTERRUPTED)
+    assert app.queue.store.meta(STOPPED) == ""
+
+
+def test_progress_of_a_part_reads_no_row(app, engine, monkeypatch):
+    engine.hold.clear()
+    job = three(app)
+    eventually(lambda: app.job(job.id).state == RUNNING)
+    reads = []
+    get = app.queue.store.get
+    monkeypatch.setattr(app.queue.store, "get", lambda job_id: reads.append(job_id) or get(job_id))
+    running = app.queue._running
+    for step in range(5):
+        app.queue._report(Advanced(running.job.id, Progress(step=step, steps=5, fraction=step / 5)))
+    assert reads == []
+    engine.hold.set()
+    assert app.wait(job.id, WAIT).state == FINISHED

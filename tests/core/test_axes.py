@@ -142,3 +142,9 @@ def test_faces_are_restored_by_the_settings_model_or_not_at_all(value, restored)
     assert axis.change(BASE, value) == dataclasses.replace(BASE, restore_faces=restored)
     with pytest.raises(InvalidRequest, match="Use CodeFormer, GFPGAN"):
         axis.change(BASE, "Photoshop")
+
+
+def test_no_axis_makes_a_prompt_longer_than_one_may_be():
+    axis = find_axis("Prompt S/R", AXES)
+    with pytest.raises(InvalidRequest, match="40,000,000 characters"):
+        axis.change(Request(prompt="a" * 2000), ("a", "b" * 20_000))

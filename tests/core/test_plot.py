@@ -101,3 +101,10 @@ def test_grids_are_shown_first_and_cells_where_they_are_wanted(grid, with_grid, 
     images = [SavedImage("p", kind, 8, 8, 1, "") for kind in ("picture", "picture", "grid")]
     assert plot.shown(images, grid, with_grid) == expected
     assert plot.shown(images[:2], grid, with_grid) == (0, 1)
+
+
+def test_the_prompts_of_all_cells_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(plot, "MAX_CHARACTERS", 30)
+    request = Request(prompt="a cat on mats", grid=Grid("Steps", "1-3"))
+    with pytest.raises(InvalidRequest, match="more than 30 characters"):
+        plot.cells(request, plot.lines(request.grid, AXES, lambda: 1))

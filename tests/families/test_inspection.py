@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from modules.families.inspection import inspect, matching
-from modules.library.files import CHECKPOINT, EMBEDDING, LORA, UPSCALER, VAE
+from modules.families.inspection import LABELS, inspect, matching
+from modules.library.files import CHECKPOINT, EMBEDDING, LORA, SUFFIXES, UPSCALER, VAE
 from modules.library.headers import SAFETENSORS, Header, read_header
 from modules.library.tensors import TensorInfo
 from tests.fixtures.tiny_models import tiny_sd1, write_tiny_sd1
@@ -102,3 +102,7 @@ def test_tensors_are_found_by_words_in_the_order_of_their_numbers():
     found = header({"b.10.weight": (1,), "b.2.weight": (1,), "a.bias": (1,), "b.2.bias": (2,)})
     assert [name for name, _ in matching(found, "B weight")] == ["b.2.weight", "b.10.weight"]
     assert len(matching(found, "")) == 4 and matching(found, "weight bias") == []
+
+
+def test_every_kind_of_model_file_has_a_name_for_people():
+    assert set(LABELS) == set(SUFFIXES)

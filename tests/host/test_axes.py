@@ -8,6 +8,7 @@ import pytest
 from modules.core.axes import find_axis, read_values
 from modules.core.errors import InvalidRequest, PluginFailed
 from modules.core.request import Request
+from modules.host.axes import named_axis
 from modules.host.discover import Found
 from modules.host.registry import Host
 from modules.plugin import Axis, Plugin, param
@@ -70,3 +71,11 @@ def test_a_bad_value_is_named_and_so_is_a_plugin_that_fails(axes):
         find_axis("[Picture Frames] Frame width", axes).change(Request(), 10)
     with pytest.raises(PluginFailed, match="'Picture Frames' failed in the axis Wreck"):
         find_axis("[Picture Frames] Wreck", axes).change(Request(), 1)
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"kind": "colour"}, "no kind 'colour'"), ({"choices": "colours"}, "no list 'colours'")])
+def test_an_axis_whose_values_nobody_could_read_is_refused(values, words):
+    axis = Axis(**{"label": "Frame", "kind": "str", "change": lambda request, value: request, **values})
+    with pytest.raises(InvalidRequest, match=words):
+        named_axis(Plugin(None), axis)

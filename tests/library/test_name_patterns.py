@@ -30,3 +30,10 @@ def test_an_expression_that_tries_everything_is_given_up():
     with pytest.raises(InvalidRequest, match="takes too long"):
         matching(r"(\w+\.?)+[!?]$", [f"model.{'a' * 60}{number}" for number in range(1000)], 0.2)
     assert time.monotonic() - began < 30  # seconds instead of the age of the universe
+
+
+@pytest.mark.parametrize("text", ["(?:(?:a{500}){500}){500}", "(a{ 2 , 99999 })", "a{20000}"])
+def test_repetitions_that_would_be_written_out_are_counted_first(text):
+    with pytest.raises(InvalidRequest, match="repetitions"):
+        check_pattern(text)
+    check_pattern("a{2,3}b{100}")

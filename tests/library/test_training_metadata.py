@@ -24,3 +24,7 @@ def test_words_that_are_no_text_are_told_as_far_as_they_are() -> None:
     assert trained_tags({TAGS: '{"a": {"\\ud800x": 1}}'}) == [("?x", 1)]
     assert len(trained_tags({TAGS: f'{{"a": {{"{"x" * 100_000}": 1}}}}'})[0][0]) == 200
     assert facts({"modelspec.title": "\ud800x"}) == {"Title": "?x"}
+
+
+def test_counts_stay_numbers_that_can_be_told() -> None:
+    assert trained_tags({TAGS: f'{{"a": {{"x": {"9" * 4000}}}, "b": {{"x": 1}}}}'}) == [("x", 10**9 + 1)]

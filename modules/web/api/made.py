@@ -8,7 +8,7 @@ from typing import Any
 
 from modules.core.errors import ERRORS, DarkroomError, Interrupted, InvalidRequest
 from modules.core.job import CANCELLED, FAILED, FINISHED, Job, shown_images
-from modules.core.result import Failure
+from modules.core.result import GRID, Failure
 from modules.core.task import generation_of
 from modules.library.infotext import Infotext, parse
 from modules.web.api.pictures import encoded
@@ -32,7 +32,7 @@ def answer(job: Job, parameters: str, body: GenerationRequest) -> bytes:
     """
     shown = [job.images[number] for number in shown_images(job)]
     # A plot with a cell that failed has been drawn all the same.
-    drawn = generation_of(job.request).grid.wanted and any(image.kind == "grid" for image in shown)
+    drawn = generation_of(job.request).grid.wanted and any(image.kind == GRID for image in shown)
     if job.state == FAILED and not drawn:
         raise failed(job.failure or Failure("DarkroomError", "The job failed."))
     if job.state != FINISHED and not shown:
@@ -67,7 +67,7 @@ def failed(failure: Failure) -> DarkroomError:
 def info_of(job: Job) -> dict[str, Any]:
     """Return what A1111 puts into ``info``; what was really used, such as seeds, comes from the infotexts."""
     request, shown = generation_of(job.request), [job.images[number] for number in shown_images(job)]
-    pictures = [image for image in shown if image.kind != "grid"]
+    pictures = [image for image in shown if image.kind != GRID]
     texts = [parse(image.infotext) for image in pictures] or [Infotext(request.prompt, request.negative_prompt)]
     first = texts[0].parameters
     seeds = [image.seed for image in pictures] or [request.seed]
