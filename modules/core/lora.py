@@ -55,7 +55,9 @@ class LoraExtraction:
 def check_merge(work: LoraMerge) -> LoraMerge:
     """Return ``work`` unchanged, or raise ``InvalidRequest`` naming what is wrong; tags are read elsewhere."""
     _check(work)
-    if not work.loras.strip() or len(work.loras) > MAX_TEXT:
+    if len(work.loras) > MAX_TEXT:
+        raise InvalidRequest("The text of LoRAs is too long.")
+    if not work.loras.strip():
         raise InvalidRequest("No LoRAs are named.", "Write <lora:name:weight> for each.")
     return work
 

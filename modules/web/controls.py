@@ -115,7 +115,7 @@ def component(field: Field, **options: Any) -> Any:
         return gr.Radio(choices=shown_choices(field), **common)
     if field.kind in ("choice", "choices"):
         several = field.kind == "choices"
-        return gr.Dropdown(choices=shown_choices(field), multiselect=several,
-                           allow_custom_value=not field.strict, **common)
+        return gr.Dropdown(multiselect=several, allow_custom_value=not field.strict,
+                           **{"choices": shown_choices(field)} | common)
     common = {"lines": field.lines, "max_lines": max(field.lines, 1), "placeholder": field.placeholder or None} | common
     return gr.Textbox(**common)

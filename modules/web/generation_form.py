@@ -8,11 +8,11 @@ from typing import Any
 from modules.imaging.resize import LATENT_UPSCALERS
 from modules.sampling.schedules import SCHEDULES
 from modules.web.form import OVERRIDES, Field, Form, plugin_fields, with_choices
-from modules.web.plot_form import with_axes
+from modules.web.plot_form import TYPES, with_axes
 
 PROMPT_HINT = "Prompt (Ctrl+Enter generates, Alt+Enter skips, Esc interrupts)"
 # Choices that may be others at the next look: files come and go, settings hide samplers.
-LISTED = ("sampler", "styles", "hr_checkpoint", "hr_sampler", "hr_upscaler", "refiner")
+LISTED = ("sampler", "styles", "hr_checkpoint", "hr_sampler", "hr_upscaler", "refiner", *TYPES)
 
 
 def shared_fields(tab: str) -> Form:

@@ -90,7 +90,7 @@ def sources(values: Mapping[str, Any], app: Any) -> Found:
 def requests(base: Request, found: Found, properties: Sequence[str], output: str = "") -> list[Request]:
     """Return a request for each picture: ``base`` with that picture, and what its infotext sets of ``properties``.
 
-    With ``output``, a folder below that of img2img's results, pictures are saved there under their sources' names.
+    With ``output``, a folder below that of the tab's results, pictures are saved there under their sources' names.
     """
     folder = output_folder(output)
     return [_request(base, source, properties, folder) for source in found.sources]

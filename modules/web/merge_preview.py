@@ -16,10 +16,11 @@ from modules.core.grid import Grid
 from modules.core.job import Job
 from modules.core.merge import Recipe
 from modules.core.request import MAX_SEED, Request
+from modules.web import work_form
 from modules.web.answers import owner_of
 from modules.web.controls import Controls, markup
-from modules.web.events import quietly
-from modules.web.form import Field, Form, read, restored, value_of
+from modules.web.events import quietly, restoring
+from modules.web.form import Field, Form, read, restored, to_storage, value_of
 from modules.web.generation import queued
 from modules.web.tabs import txt2img
 
@@ -47,14 +48,25 @@ def build(controls: Controls) -> None:
         markup("<darkroom-merge-preview></darkroom-merge-preview>")
 
 
-def wire(controls: Controls, app: Any, recipe: Callable[[Mapping[str, Any]], Recipe]) -> None:
-    """Connect the buttons; ``recipe`` reads the form of the tab."""
+def wire(controls: Controls, app: Any, recipe: Callable[[Mapping[str, Any]], Recipe], opened: list[Any],
+         tab: str) -> None:
+    """Connect the buttons; ``recipe`` reads the form of the ``tab``, which is shown at the events ``opened``."""
     own: Controls = controls.places[ID]
+
+    def keep(data: dict[Any, Any], request: gr.Request) -> None:
+        app.forms.save(owner_of(request.request), ID, to_storage(own.values(data)))
+
+    def show(request: gr.Request) -> Any:
+        return own.updates(restored(FIELDS, app.forms.load(owner_of(request.request), ID)))
+
+    restoring(opened, tab, show, own.outputs())
+    work_form.keeping(own, keep)
     submitted = gr.Textbox(visible="hidden", elem_id=f"{ID}_submitted")
 
     def connect(button: str) -> None:
         def submit(data: dict[Any, Any], request: gr.Request) -> str:
             owner = owner_of(request.request)
+            keep(data, request)
 
             def queue() -> Job:
                 wanted = asked(app, owner, recipe(controls.values(data)), own.values(data), grid=button == MANY)

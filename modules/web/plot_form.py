@@ -16,6 +16,7 @@ from modules.web.form import Field, Form, restored, with_choices
 
 GATE, TEXTS = "plot_enable", "csv_mode"
 AXES = "xyz"
+TYPES = tuple(f"{axis}_type" for axis in AXES)
 SWITCHES = {"draw_legend": "Draw legend", "no_fixed_seeds": "Keep -1 for seeds", "vary_seeds_x": "Vary seeds for X",
             "vary_seeds_y": "Vary seeds for Y", "vary_seeds_z": "Vary seeds for Z",
             "include_lone_images": "Include Sub Images", "include_sub_grids": "Include Sub Grids"}
@@ -38,8 +39,8 @@ def fields(tab: str) -> Form:
 
 def with_axes(form: Form, axes: Sequence[Axis]) -> Form:
     """Return ``form`` in which each type may be any of ``axes``."""
-    labels, types = (NOTHING, *(axis.label for axis in axes)), {f"{axis}_type" for axis in AXES}
-    return tuple(with_choices(field, labels) if field.name in types else field for field in form)
+    labels = (NOTHING, *(axis.label for axis in axes))
+    return tuple(with_choices(field, labels) if field.name in TYPES else field for field in form)
 
 
 def grid_of(form: Form, values: Mapping[str, Any], axes: Sequence[Axis]) -> Grid:

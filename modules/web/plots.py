@@ -11,7 +11,7 @@ import gradio as gr
 
 from modules.core.axes import Axis, find_axis
 from modules.core.errors import InvalidRequest
-from modules.core.grid import join, split
+from modules.core.grid import NOTHING, join, split
 from modules.web.controls import Controls, gated, markup
 from modules.web.events import listen, quietly
 from modules.web.form import read
@@ -26,7 +26,8 @@ def build(controls: Controls, tab: str) -> None:
     with gated(controls, GATE, f"{tab}_xyz_plot"):
         for axis in AXES:
             with gr.Row(elem_classes=["plot-axis"]):
-                controls.show(f"{axis}_type", scale=3, min_width=150)
+                # The long list comes with the stored form; in the page's description each would be there four times.
+                controls.show(f"{axis}_type", scale=3, min_width=150, choices=[NOTHING])
                 controls.show(f"{axis}_values", scale=5, min_width=150)
                 controls.show(f"{axis}_choices", scale=5, min_width=150, visible=False)
                 controls.tool(f"Fill in all values of {axis.upper()}", f"{tab}_plot_fill_{axis}", "list", visible=False)

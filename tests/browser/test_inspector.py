@@ -1,5 +1,7 @@
 """The Inspector on the page."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import expect
 
@@ -31,7 +33,7 @@ def choose(page, kind, name):
 def test_a_model_is_shown_checked_and_searched(open_page) -> None:
     page = open_page()
     page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).to_have_count(8)
+    expect(page.locator("#inspector_kind option")).to_have_count(9)
     choose(page, "lora", "inspected")
     found = page.locator(".inspector-found")
     expect(found.locator("h2")).to_have_text("LoRA for Stable Diffusion 1.x")
@@ -54,15 +56,25 @@ def test_a_card_of_the_networks_browser_leads_to_it_on_a_phone(open_page) -> Non
     page.locator("#txt2img_extra_tabs .card", has_text="inspected").locator(".card-edit").click()
     page.locator('.network-dialog [data-do="inspect"]').click()
     expect(page.locator(".inspector-found h2")).to_have_text("LoRA for Stable Diffusion 1.x")
+    expect(page.locator('[data-part="tensors"] tr').first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_two_checkpoints_are_compared(open_page, site) -> None:
+@pytest.fixture
+def pair(site) -> Iterator[None]:
+    """Two checkpoints, gone afterwards."""
     folder = site.app.folders.checkpoints[0]
     models = [write_tiny_sd1(folder / f"compared-{letter}.safetensors") for letter in "ab"]
+    yield
+    for path in models:
+        path.unlink()
+
+
+@pytest.mark.usefixtures("pair")
+def test_two_checkpoints_are_compared(open_page) -> None:
     page = open_page()
     page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).to_have_count(8)
+    expect(page.locator("#inspector_kind option")).to_have_count(9)
     choose(page, "checkpoint", "compared-a")
     compared = page.locator("darkroom-difference")
     page.fill("#difference_model", "compared-b")
@@ -71,14 +83,24 @@ def test_two_checkpoints_are_compared(open_page, site) -> None:
     assert compared.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
     compared.locator("summary").click()
     expect(compared.locator("tbody tr")).to_have_count(3)
-    for path in models:
-        path.unlink()
 
 
 def test_what_is_not_there_is_said(open_page) -> None:
     page = open_page()
     page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).to_have_count(8)
+    expect(page.locator("#inspector_kind option")).to_have_count(9)
     with page.expect_response(lambda answer: "names?" in answer.url):
         page.select_option("#inspector_kind", "vae")
     expect(page.locator("#inspector_name")).to_have_attribute("placeholder", "There are none")
+
+
+@pytest.mark.usefixtures("network")
+def test_another_kind_shows_nothing_of_the_model_before(open_page) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inspector").click()
+    expect(page.locator("#inspector_kind option")).not_to_have_count(0)
+    choose(page, "lora", "inspected")
+    expect(page.locator(".inspector-found h2")).to_be_visible()
+    page.select_option("#inspector_kind", "vae")
+    expect(page.locator(".inspector-found")).to_have_count(0)
+    expect(page.locator('[data-part="found"]')).to_contain_text("Choose a model")

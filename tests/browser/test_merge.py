@@ -66,7 +66,7 @@ def test_a_merge_is_tried_out_as_one_picture_and_as_a_grid(open_page, site) -> N
     page.click("#merge_preview_one")
     pictures = page.locator("darkroom-merge-preview .merge-pictures img")
     expect(pictures).to_have_count(1)
-    (job,) = [one for one in site.app.jobs(states=("finished",)) if one.origin == "merge preview"]
+    (job,) = [one for one in site.app.jobs() if one.origin == "merge preview"]
     assert job.request.merge.model_b == "b.safetensors" and job.request.prompt == "merged fox"
     page.fill("#merge_preview_ratios input, #merge_preview_ratios textarea", "none")
     page.click("#merge_preview_grid")
@@ -74,6 +74,8 @@ def test_a_merge_is_tried_out_as_one_picture_and_as_a_grid(open_page, site) -> N
     page.reload()
     page.get_by_role("tab", name="Checkpoint Merger").click()
     expect(pictures).to_have_count(1)
+    expect(page.locator("#merge_preview_prompt textarea")).to_have_value("merged fox")
+    expect(page.locator("#merge_preview_ratios input, #merge_preview_ratios textarea")).to_have_value("none")
 
 
 @pytest.mark.usefixtures("models")

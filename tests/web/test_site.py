@@ -18,8 +18,7 @@ from modules.web.site import FIRST_PORT, bind
 from tests.web.running import Site, fake_engine, make_app, serving
 
 ROOT = Path(__file__).parents[2]
-# Of the document, of which nearly all describes its controls and what they set off; compressed it is a tenth of that.
-BYTES_PER_COMPONENT = 900
+BYTES_PER_COMPONENT = 800  # of the document, of which nearly all is the description of its controls
 
 # As AUTOMATIC1111's page has them; its users' scripts and styles go by these names.
 ELEMENT_IDS = (

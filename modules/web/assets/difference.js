@@ -1,9 +1,7 @@
 // The difference of two checkpoints, block by block: the picture, and the numbers below it.
 
 import { address, attempt, call, text } from "./api.js";
-import { ended, failureHtml, follow, progressHtml } from "./follow.js";
-
-const STOPPED = { cancelled: "Cancelled.", interrupted: "Stopped." };
+import { cancel, endHtml, ended, follow, showProgress } from "./follow.js";
 
 class Difference extends HTMLElement {
   connectedCallback() {
@@ -37,7 +35,7 @@ class Difference extends HTMLElement {
     if (!action) return;
     event.stopPropagation();
     if (action === "compare") this.compare();
-    if (action === "cancel") attempt(() => call(`jobs/${this.job}/cancel`, {}));
+    if (action === "cancel") cancel(this.job);
   }
 
   async compare() {
@@ -54,11 +52,12 @@ class Difference extends HTMLElement {
   show(job) {
     const place = this.querySelector('[data-part="compared"]');
     if (!place) return;
-    place.innerHTML = ended(job) ? failureHtml(job.failure) || this.result(job) : progressHtml(job);
+    if (!ended(job)) return showProgress(place, job);
+    // What runs may compare another model with something; its result belongs there.
+    place.innerHTML = endHtml(job) || (job.result.model_a === this.model ? this.result(job) : "");
   }
 
   result(job) {
-    if (STOPPED[job.state]) return `<p class="hint">${STOPPED[job.state]}</p>`;
     const { model_a: a, model_b: b, blocks } = job.result;
     const theme = document.body.classList.contains("dark") ? "dark" : "light";
     const picture = address(`darkroom/page/differences/${job.id}/picture?theme=${theme}`);

@@ -1,14 +1,14 @@
 // The Inspector: what a model file is and holds, from its header; hashes and values when they are asked for.
 
-import { attempt, call, openTab, text } from "./api.js";
+import { attempt, call, fileSize, openTab, text } from "./api.js";
 import "./difference.js";
-import { ended, failureHtml, follow, progressHtml } from "./follow.js";
+import { cancel, endHtml, ended, failureHtml, follow, showProgress } from "./follow.js";
 
 const PAGE = 100;
 const PAUSE = 200; // milliseconds
 const SHOWN_TAGS = 60;
+const NOTHING = '<p class="hint">Choose a model to see what it is, what it is made of and what its file says of itself.</p>';
 const OPENED = "darkroom:inspect";
-const STOPPED = { cancelled: "Cancelled.", interrupted: "Stopped." };
 
 // What is looked at; the element is not in the page while another tab is open.
 const shown = { kind: "checkpoint", name: "" };
@@ -28,7 +28,7 @@ class Inspector extends HTMLElement {
       <div class="inspector-choice"><label>Kind <select id="inspector_kind"></select></label>
         <label class="wide">Model <input id="inspector_name" list="inspector_names" autocomplete="off" placeholder="Choose or type a name" maxlength="300"></label>
         <datalist id="inspector_names"></datalist></div>
-      <div data-part="found"><p class="hint">Choose a model to see what it is, what it is made of and what its file says of itself.</p></div>`;
+      <div data-part="found">${NOTHING}</div>`;
     this.kind = this.querySelector("#inspector_kind");
     this.name = this.querySelector("#inspector_name");
     this.kind.addEventListener("change", () => { Object.assign(shown, { kind: this.kind.value, name: "" }); this.restore(); });
@@ -78,8 +78,8 @@ class Inspector extends HTMLElement {
   async look() {
     this.stop?.();
     const place = this.querySelector('[data-part="found"]');
-    if (!shown.name) return;
     const turn = this.turn = (this.turn || 0) + 1;
+    if (!shown.name) { place.innerHTML = NOTHING; return; }
     let found = null;
     try {
       found = await call(`inspections?${this.query}`);
@@ -101,7 +101,7 @@ class Inspector extends HTMLElement {
     const answer = await attempt(() => call(`inspections/tensors?${this.query}&limit=${PAGE}&offset=${this.offset}&text=${encodeURIComponent(search)}`));
     const body = this.querySelector('[data-part="tensors"]');
     if (!answer || !body || this.querySelector('[data-part="search"]').value !== search) return;
-    body.innerHTML = answer.tensors.map((one) => `<tr><td>${text(one.name)}</td><td>${text(one.dtype)}</td><td>${one.shape.join(" × ") || "scalar"}</td><td>${size(one.bytes)}</td></tr>`).join("");
+    body.innerHTML = answer.tensors.map((one) => `<tr><td>${text(one.name)}</td><td>${text(one.dtype)}</td><td>${one.shape.join(" × ") || "scalar"}</td><td>${fileSize(one.bytes)}</td></tr>`).join("");
     const last = Math.min(answer.count, this.offset + PAGE);
     this.querySelector('[data-part="count"]').textContent = answer.count ? `${(this.offset + 1).toLocaleString()} to ${last.toLocaleString()} of ${answer.count.toLocaleString()}` : "None";
     this.querySelector('[data-do="before"]').disabled = !this.offset;
@@ -115,7 +115,7 @@ class Inspector extends HTMLElement {
       this.tensors();
     }
     if (action === "hashes" || action === "values") this.check(action);
-    if (action === "cancel") attempt(() => call(`jobs/${this.job}/cancel`, {}));
+    if (action === "cancel") cancel(this.job);
   }
 
   async check(what) {
@@ -127,7 +127,8 @@ class Inspector extends HTMLElement {
     const place = this.querySelector('[data-part="checked"]');
     this.stop = follow(job.id, (one) => {
       if (!place.isConnected) return;
-      place.innerHTML = ended(one) ? failureHtml(one.failure) || valuesHtml(one) : progressHtml(one);
+      if (ended(one)) place.innerHTML = endHtml(one) || valuesHtml(one);
+      else showProgress(place, one);
       if (one.state === "finished" && asked.hashes) this.hashes();
     });
   }
@@ -140,7 +141,7 @@ class Inspector extends HTMLElement {
 }
 
 function foundHtml(found) {
-  const facts = { ...found.details, Format: found.layout.replace("_", " "), Size: size(found.size || found.bytes), Numbers: found.elements.toLocaleString() };
+  const facts = { ...found.details, Format: found.layout.replace("_", " "), Size: fileSize(found.size || found.bytes), Numbers: found.elements.toLocaleString() };
   const ranked = found.parts.some((part) => Object.keys(part.ranks).length);
   return `<div class="inspector-found"><div>
     <section><h2>${text(found.what)}</h2>${found.problem ? `<p class="damaged">${text(found.problem)}</p>` : ""}${items(facts)}</section>
@@ -161,7 +162,7 @@ function foundHtml(found) {
 
 function partHtml(part, ranked) {
   const counted = (counts, words) => Object.entries(counts).map(([name, count]) => words(name, count)).join(", ");
-  return `<tr><td>${text(part.name)}</td><td>${part.tensors.toLocaleString()}</td><td>${part.elements.toLocaleString()}</td><td>${size(part.bytes)}</td>
+  return `<tr><td>${text(part.name)}</td><td>${part.tensors.toLocaleString()}</td><td>${part.elements.toLocaleString()}</td><td>${fileSize(part.bytes)}</td>
     <td>${text(counted(part.dtypes, (name, count) => (Object.keys(part.dtypes).length > 1 ? `${name} (${count})` : name)))}</td>
     ${ranked ? `<td>${text(counted(part.ranks, inModules))}</td>` : ""}</tr>`;
 }
@@ -181,7 +182,6 @@ function tagsHtml(tags) {
 }
 
 function valuesHtml(job) {
-  if (STOPPED[job.state]) return `<p class="hint">${STOPPED[job.state]}</p>`;
   const found = job.result.values;
   if (!found?.tensors) return "";
   const names = ({ count, names: some }) => `${count}${count ? `: ${some.slice(0, 5).join(", ")}${count > 5 ? ", …" : ""}` : ""}`;
@@ -197,10 +197,6 @@ function told(recipe) {
 
 function items(values) {
   return `<dl class="items">${Object.entries(values).map(([name, value]) => `<dt>${text(name)}</dt><dd>${text(value)}</dd>`).join("")}</dl>`;
-}
-
-export function size(bytes) {
-  return bytes < 1e3 ? `${bytes} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
 customElements.define("darkroom-inspector", Inspector);

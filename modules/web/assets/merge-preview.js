@@ -1,10 +1,8 @@
 // The preview of a merge: follows what is asked for and shows its pictures.
 
-import { address, attempt, call, complain, text } from "./api.js";
-import { ended, failureHtml, follow, progressHtml } from "./follow.js";
+import { address, attempt, call, complain, shownImages, text } from "./api.js";
+import { cancel, endHtml, ended, follow, showProgress, warningsHtml } from "./follow.js";
 import { view } from "./viewer.js";
-
-const STOPPED = { cancelled: "Cancelled.", interrupted: "Stopped." };
 
 class MergePreview extends HTMLElement {
   connectedCallback() {
@@ -32,16 +30,25 @@ class MergePreview extends HTMLElement {
   }
 
   show(job) {
-    this.pictures = (job.shown ? job.shown.map((index) => job.images[index]) : job.images).filter(Boolean);
-    const progress = ended(job) ? failureHtml(job.failure) + (STOPPED[job.state] ? `<p class="hint">${STOPPED[job.state]}</p>` : "") : progressHtml(job);
-    this.innerHTML = `${progress}<div class="merge-pictures">${this.pictures.map((picture, index) => `<button type="button" data-index="${index}" aria-label="Open full screen"><img alt="${text(picture.infotext.slice(0, 80)) || "Preview"}" src="${address(picture.url)}"></button>`).join("")}</div>
-      ${job.warnings.length ? `<ul class="warnings">${job.warnings.map((warning) => `<li>${text(warning)}</li>`).join("")}</ul>` : ""}`;
+    if (!this.part("state")) this.innerHTML = '<div data-part="state"></div><div class="merge-pictures"></div><div data-part="warnings"></div>';
+    if (ended(job)) this.part("state").innerHTML = endHtml(job);
+    else showProgress(this.part("state"), job);
+    this.part("warnings").innerHTML = warningsHtml(job);
+    const pictures = shownImages(job);
+    if (this.shown === `${job.id} ${job.shown}`) return;
+    this.shown = `${job.id} ${job.shown}`;
+    this.pictures = pictures;
+    this.querySelector(".merge-pictures").innerHTML = pictures.map((picture, index) => `<button type="button" data-index="${index}" aria-label="Open full screen"><img alt="${text(picture.infotext.slice(0, 80)) || "Preview"}" src="${address(picture.url)}"></button>`).join("");
+  }
+
+  part(name) {
+    return this.querySelector(`[data-part="${name}"]`);
   }
 
   clicked(event) {
     const index = event.target.closest("[data-index]")?.dataset.index;
     if (index !== undefined) view(this.pictures, Number(index), () => {});
-    if (event.target.closest('[data-do="cancel"]')) attempt(() => call(`jobs/${this.job}/cancel`, {}));
+    if (event.target.closest('[data-do="cancel"]')) cancel(this.job);
   }
 }
 

@@ -1,12 +1,11 @@
 // Work on model files: follows what is under way and shows what the last of it made.
 
-import { attempt, call, complain, text } from "./api.js";
-import { ended, failureHtml, follow, progressHtml } from "./follow.js";
+import { attempt, call, complain, fileSize, text } from "./api.js";
+import { cancel, endHtml, ended, follow, showProgress, warningsHtml } from "./follow.js";
 
 // The kinds of jobs that the tab queues.
 const KINDS = ["merge", "merge_loras", "extract_lora"];
 const NOTHING = { interrupted: "Interrupted; nothing was written.", cancelled: "Cancelled; nothing was written." };
-const GIGABYTE = 1e9;
 
 class Merge extends HTMLElement {
   connectedCallback() {
@@ -34,21 +33,20 @@ class Merge extends HTMLElement {
       this.refresh();
       return;
     }
-    this.innerHTML = progressHtml(job);
-    const cancel = this.querySelector('[data-do="cancel"]');
-    cancel.id = "modelmerger_cancel";
-    cancel.addEventListener("click", () => attempt(() => call(`jobs/${job.id}/cancel`, {})));
+    showProgress(this, job);
+    const button = this.querySelector('[data-do="cancel"]');
+    button.id = "modelmerger_cancel";
+    button.onclick = () => cancel(job.id);
   }
 
   show(job) {
-    this.innerHTML = failureHtml(job.failure) + (job.result.name ? made(job) : `<p class="hint">${NOTHING[job.state] || ""}</p>`)
-      + (job.warnings.length ? `<ul class="warnings">${job.warnings.map((warning) => `<li>${text(warning)}</li>`).join("")}</ul>` : "");
+    this.innerHTML = (job.result.name ? made(job) : endHtml(job, NOTHING)) + warningsHtml(job);
   }
 }
 
 function made(job) {
   const { name, title, size, sha256, tensors, kept } = job.result;
-  const rows = [["Size", size < GIGABYTE ? `${(size / 1e6).toFixed(1)} MB` : `${(size / GIGABYTE).toFixed(2)} GB`], ["Tensors", tensors],
+  const rows = [["Size", fileSize(size)], ["Tensors", tensors],
     ...(kept === undefined ? [] : [["Difference kept", `${(kept * 100).toFixed(1)} % of its square`]]), ["sha256", text(sha256)]];
   return `<div class="merged"><h3>${text(name)}</h3><dl class="items">${rows.map(([label, value]) => `<dt>${label}</dt><dd>${value}</dd>`).join("")}</dl>
     <p class="hint">It is among the ${title ? "checkpoints at the top" : "LoRAs"}.</p></div>`;

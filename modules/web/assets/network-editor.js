@@ -1,6 +1,6 @@
 // The editor of what is written beside a network, and of its cover.
 
-import { address, attempt, call, toast } from "./api.js";
+import { address, attempt, call, fileSize, toast } from "./api.js";
 import { inspectModel } from "./inspector.js";
 import { session } from "./results.js";
 
@@ -60,7 +60,7 @@ function field(dialog, name) {
 
 function fill(dialog, details) {
   dialog.querySelector("h2").textContent = details.title || details.name;
-  dialog.querySelector(".network-file").textContent = `${details.file} · ${size(details.size)}`;
+  dialog.querySelector(".network-file").textContent = `${details.file} · ${fileSize(details.size)}`;
   const problem = dialog.querySelector(".network-problem");
   problem.hidden = !details.problem;
   problem.textContent = `${details.problem} Nothing can be saved beside this network until it is repaired or moved away.`;
@@ -79,10 +79,6 @@ function fill(dialog, details) {
 
 function item(name, words) {
   return Object.assign(document.createElement(name), { textContent: words });
-}
-
-function size(bytes) {
-  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
 function showCover(dialog, thumbnail) {

@@ -214,9 +214,9 @@ def _wire_checkpoints(controls: Controls, app: Any, opened: list[Any]) -> None:
             return {told: json.dumps(failure_view(error))}
         return {controls["metadata_json"]: text, told: "{}"}
 
-    merge_preview.wire(controls, app, recipe)
     everything = [*controls.outputs(), controls.places["formula"]]
     restoring(opened, TAB, show, [*everything, *work_form.added_outputs(controls)])
+    merge_preview.wire(controls, app, recipe, opened, TAB)
     work_form.keeping(controls, keep)
     quietly(controls["method"].change, lambda method: shown(method, controls), inputs=controls["method"],
             outputs=changing)
@@ -224,8 +224,10 @@ def _wire_checkpoints(controls: Controls, app: Any, opened: list[Any]) -> None:
     tell(merged, told)
     tell(quietly(controls.buttons[f"{TAB}_read_recipe"].click, read, inputs=controls.inputs(),
                  outputs=[*everything, told]), told)
-    tell(quietly(controls.buttons[f"{TAB}_read_metadata"].click, metadata, inputs=controls.inputs(),
-                 outputs=[controls["metadata_json"], told]), told)
+    looked = quietly(controls.buttons[f"{TAB}_read_metadata"].click, metadata, inputs=controls.inputs(),
+                     outputs=[controls["metadata_json"], told])
+    quietly(looked.then, keep, inputs=controls.inputs())
+    tell(looked, told)
 
 
 def _filled(controls: Controls, current: Form, values: Mapping[str, Any]) -> dict[Any, Any]:
