@@ -33,7 +33,7 @@ UNSAID = {"unet": ("attention_head_dim",), "vae": ("scaling_factor",)}
 class Step:
     """One tensor of the result: ``operands`` are A's, B's and C's; one alone is copied, in the type of ``info``.
 
-    ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder. ``edits``
+    ``copied`` says whose that is, ``a`` or ``b``, empty where operands are merged. ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder. ``edits``
     are added to what is merged. ``kept`` ones are A's as they are stored.
     """
 
@@ -43,6 +43,7 @@ class Step:
     alpha: float = 0.0
     beta: float = 0.0
     seed: int = 0
+    copied: str = ""
     channels: int = 0
     component: str = ""
     edits: tuple[Edit, ...] = ()
@@ -166,14 +167,14 @@ def _is_merged(name: str, stored: Stored) -> bool:
 def _step(recipe: Recipe, numbers: Ratios, name: str, operands: tuple[Stored, ...]) -> Step:
     info = TensorInfo(_dtype(recipe.dtype, name, operands[0]), operands[0].info.shape)
     if len(operands) == 1 or (METHODS[recipe.method].survey is not None and component_of(name) == "vae"):
-        return Step(name, info, operands[:1], kept=info.dtype == operands[0].info.dtype)
+        return Step(name, info, operands[:1], copied="a", kept=info.dtype == operands[0].info.dtype)
     channels = _channels(name, [operand.info.shape for operand in operands])
     alpha, beta = numbers.alpha(name), numbers.beta(name)
     same = METHODS[recipe.method].same(alpha, beta)
     if same == "a" or (same == "b" and not channels):
         kept = same == "a" and info.dtype == operands[0].info.dtype
-        return Step(name, info, (operands["ab".index(same)],), kept=kept)
-    return Step(name, info, operands, alpha, beta, hash_text(f"{recipe.seed} {name}"), channels)
+        return Step(name, info, (operands["ab".index(same)],), copied=same, kept=kept)
+    return Step(name, info, operands, alpha, beta, hash_text(f"{recipe.seed} {name}"), channels=channels)
 
 
 def _dtype(wanted: str, name: str, stored: Stored) -> str:

@@ -87,7 +87,7 @@ class Opened:
 
     def key(self, step: Step) -> str:
         """Return a text that is the same where the values of ``step`` are."""
-        numbers = (step.alpha, step.beta, step.seed, step.channels, len(step.operands), step.info.dtype, self.bounds)
+        numbers = (step.alpha, step.beta, step.seed, step.copied, step.channels, step.info.dtype, self.bounds)
         return f"{KEY} ({self.stamp} {numbers})"
 
 

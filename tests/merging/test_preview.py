@@ -114,6 +114,15 @@ def test_the_ends_of_a_weighted_sum_are_its_models(engine, ratio, model):
     assert difference(tried, picture(engine, model=model)[0]) == 0
 
 
+@pytest.mark.parametrize("values", [{"dtype": "float16"}, {"loras": "<lora:amber:0.8>"}], ids=["converted", "lora"])
+def test_one_end_after_the_other_is_that_of_its_own_model(engine, values):
+    ends = [picture(engine, merge=Recipe("a", "b", alpha=ratio, **values))[0] for ratio in (0.0, 1.0)]
+    for tried, model in zip(ends, "ab", strict=True):
+        alone, _ = picture(engine, merge=Recipe(model, method="no_interpolation", **values))
+        assert difference(tried, alone) <= 1
+    assert difference(*ends) > 8
+
+
 def test_the_plain_model_is_as_it_was_bit_by_bit(engine, place):
     picture(engine, model="a")
     before = digest(loaded(engine, place, "a"))
