@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from modules.plugin import DarkroomError, ModelRef, Stamp, data_sha256, model_files, read_metadata, weight_places
@@ -30,11 +30,6 @@ def metadata(stamp: Stamp) -> Mapping[str, str]:
 def alias(stamp: Stamp) -> str:
     """Return the name that the file was trained under, its own where it does not say."""
     return metadata(stamp).get("ss_output_name", "") or stamp.path.stem
-
-
-def named(stamps: Sequence[Stamp], name: str) -> list[Stamp]:
-    """Return the files called ``name``, else those that were trained under it."""
-    return [one for one in stamps if one.path.stem == name] or [one for one in stamps if alias(one) == name]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -24,7 +24,7 @@ from modules.plugin import (
     extract_tags,
     param,
 )
-from modules.plugin.adapters import Call, Changes, read_call
+from modules.plugin.adapters import Call, Changes, named, read_call
 
 from . import networks
 
@@ -130,7 +130,7 @@ def _models(plan: Plan) -> list[ModelRef]:
 def _wanted(tag: Tag, known: Sequence[Stamp]) -> tuple[Wanted, list[str]]:
     """Return what a tag asks for and what to tell the user; raises where it cannot be carried out."""
     call = read_call(tag)
-    files = networks.named(known, call.name)
+    files = named(known, call.name, lambda one: one.path.stem, networks.alias)
     if not files:
         raise NotFound(f"There is no network named {call.name!r}.", "Put it into models/Lora.")
     networks.load(files[0])

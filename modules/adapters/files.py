@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from modules.adapters.calls import Call, read_call
-from modules.core.errors import DarkroomError, InvalidRequest, NotFound
-from modules.library.files import LORA, Library, ModelFile
+from modules.core.errors import DarkroomError, InvalidRequest
+from modules.library.files import LORA, Library, ModelFile, not_found
 from modules.library.headers import read_header
 from modules.prompts.tags import extract
 
 TAGS = ("lora", "lyco")
 MAX_CALLS = 100
+File = TypeVar("File")
 
 
 def read_calls(text: str) -> tuple[Call, ...]:
@@ -30,15 +34,21 @@ def read_calls(text: str) -> tuple[Call, ...]:
     return calls
 
 
+def named(files: Sequence[File], name: str, stem: Callable[[File], str], alias: Callable[[File], str]) -> list[File]:
+    """Return those of ``files`` that are called ``name``, else those that were trained under it: A1111's rule.
+
+    ``stem`` is a file's name without what it ends with, ``alias`` the name in its metadata.
+    """
+    return [one for one in files if stem(one) == name] or [one for one in files if alias(one) == name]
+
+
 def find_network(name: str, library: Library) -> ModelFile:
-    """Return the LoRA called ``name``, else the one that was trained under that name; raises ``NotFound``."""
-    try:
-        return library.find(LORA, name)
-    except NotFound:
-        for file in library.files(LORA):
-            if _trained_as(file) == name:
-                return file
-        raise
+    """Return the LoRA that a prompt calls ``name``; raises ``NotFound`` with names that are near."""
+    files = library.files(LORA)
+    found = named(files, name, lambda file: file.stem, _trained_as)
+    if not found:
+        raise not_found("lora", name, files)
+    return found[0]
 
 
 def _trained_as(file: ModelFile) -> str:

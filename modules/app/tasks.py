@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modules.app import plots
 from modules.core import codec, difference, extras, inspection, lora, merge, plot
-from modules.core.errors import InvalidRequest
+from modules.core.errors import InvalidRequest, Skipped
 from modules.core.result import Outcome, Watch
 from modules.core.task import Task
 from modules.host.registry import Host
@@ -77,7 +77,13 @@ def _extract_lora(task: Task, library: Library, watch: Watch) -> Outcome:
 
 
 def _on_files(perform: OnFiles) -> Perform:
-    return lambda task, tools, watch, done: perform(task, tools.library, watch)
+    """Return ``perform`` as a task's: of what makes one file, or one answer, to skip it is to end it."""
+    def performed(task: Task, tools: Tools, watch: Watch, done: frozenset[int]) -> Outcome:
+        try:
+            return perform(task, tools.library, watch)
+        except Skipped:
+            return Outcome(complete=False)
+    return performed
 
 
 def _compare(task: Task, library: Library, watch: Watch) -> Outcome:

@@ -10,8 +10,10 @@ from modules.core.merge import Recipe
 from modules.core.merge_metadata import PREVIEW, preview_text
 from modules.core.plan import Picture, Plan
 from modules.core.request import Request
-from modules.core.settings import Settings, setting_infos
+from modules.core.settings import Settings
 from modules.engine.image_entries import image_entries, source_entries
+from modules.imaging.upscalers import UPSCALERS
+from modules.library.infotext import OF_DIFFUSION_UPSCALERS, changed_settings, number
 
 # Entries with a place of their own in the infotext, before the settings that merely differ from their defaults.
 PLACED = ("Clip skip", "ENSD", "RNG")
@@ -33,15 +35,15 @@ def parameters(
         "Steps": request.steps,
         "Sampler": request.sampler,
         "Schedule type": request.schedule,
-        "CFG scale": _number(request.guidance_scale),
-        **({"Image CFG scale": _number(request.image_cfg_scale)} if edits else {}),
+        "CFG scale": number(request.guidance_scale),
+        **({"Image CFG scale": number(request.image_cfg_scale)} if edits else {}),
         "Seed": "",
         **({FACES: settings.face_restoration_model} if request.restore_faces else {}),
         "Size": f"{request.width}x{request.height}",
     }
     entries |= _model_entries(settings, names, request.merge) | _seed_entries(request)
     if request.enable_hr or request.kind == "img2img":
-        entries["Denoising strength"] = _number(request.denoising_strength)
+        entries["Denoising strength"] = number(request.denoising_strength)
     changed = changed_settings(settings)
     entries |= {name: changed.pop(name) for name in PLACED if name in changed}
     if request.tiling:
@@ -52,19 +54,6 @@ def parameters(
     if settings.add_version_to_infotext:
         entries["Version"] = f"Darkroom {__version__}"
     return {name: str(value) for name, value in entries.items()}
-
-
-def changed_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings that change the picture and differ from the infotext's defaults, by infotext name.
-
-    ``RNG`` is always written: readers take a missing one for ``GPU``.
-    """
-    defaults = Settings()
-    return {
-        info.infotext: _number(getattr(settings, name))
-        for name, info in setting_infos().items()
-        if info.infotext and (name == "randn_source" or getattr(settings, name) != getattr(defaults, name))
-    }
 
 
 def picture_parameters(plan: Plan, picture: Picture) -> dict[str, str]:
@@ -104,7 +93,7 @@ def _model_entries(settings: Settings, names: Mapping[str, str], merge: Recipe |
 def _seed_entries(request: Request) -> dict[str, str]:
     entries: dict[str, str] = {}
     if request.subseed_strength > 0:
-        entries |= {"Variation seed": "", "Variation seed strength": _number(request.subseed_strength)}
+        entries |= {"Variation seed": "", "Variation seed strength": number(request.subseed_strength)}
     if request.seed_resize_from_w > 0 and request.seed_resize_from_h > 0:
         entries["Seed resize from"] = f"{request.seed_resize_from_w}x{request.seed_resize_from_h}"
     return entries
@@ -121,8 +110,8 @@ def _hires_entries(request: Request, names: Mapping[str, str]) -> dict[str, str]
         "Hires schedule type": _other(request.hr_schedule, request.schedule),
         "Hires prompt": _other(request.hr_prompt, request.prompt),
         "Hires negative prompt": _other(request.hr_negative_prompt, request.negative_prompt),
-        "Hires CFG Scale": _other(_number(request.hr_guidance_scale or ""), _number(request.guidance_scale)),
-        "Hires upscale": "" if resize else _number(request.hr_scale),
+        "Hires CFG Scale": _other(number(request.hr_guidance_scale or ""), number(request.guidance_scale)),
+        "Hires upscale": "" if resize else number(request.hr_scale),
         "Hires resize": f"{request.hr_resize_x}x{request.hr_resize_y}" if resize else "",
         "Hires steps": str(request.hr_second_pass_steps or ""),
         "Hires upscaler": request.hr_upscaler,
@@ -133,7 +122,7 @@ def _hires_entries(request: Request, names: Mapping[str, str]) -> dict[str, str]
 def _refiner_entries(request: Request, names: Mapping[str, str]) -> dict[str, str]:
     if "Refiner" not in names:
         return {}
-    return {"Refiner": names["Refiner"], "Refiner switch at": _number(request.refiner_switch_at)}
+    return {"Refiner": names["Refiner"], "Refiner switch at": number(request.refiner_switch_at)}
 
 
 def _counts(name: str, request: Request, names: Mapping[str, str]) -> bool:
@@ -142,13 +131,17 @@ def _counts(name: str, request: Request, names: Mapping[str, str]) -> bool:
         return "Refiner" in names
     if name == OF_CODEFORMER:
         return request.restore_faces and request.settings.face_restoration_model == "CodeFormer"
+    if name.startswith(OF_DIFFUSION_UPSCALERS):
+        return bool(_upscalers(request).difference(UPSCALERS))
     return name != FACES or request.restore_faces
+
+
+def _upscalers(request: Request) -> set[str]:
+    """Return the upscalers that take part, whether they have much to do or not."""
+    return {name for name, takes_part in (
+        (request.hr_upscaler, request.enable_hr),
+        (request.settings.upscaler_for_img2img, request.kind == "img2img")) if takes_part}
 
 
 def _other(value: str, usual: str) -> str:
     return "" if value == usual else value
-
-
-def _number(value: Any) -> str:
-    """Write 7.0 as 7, as old infotexts do."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -231,7 +231,7 @@ class Library:
         files = self.files(check_kind(kind))
         found = _match(text, files)
         if found is None:
-            raise _not_found("VAE" if kind == VAE else kind.replace("_", " "), text, files)
+            raise not_found("VAE" if kind == VAE else kind.replace("_", " "), text, files)
         return found
 
     def find_vae(self, text: str, checkpoint: ModelFile | None = None) -> ModelFile | None:
@@ -248,7 +248,7 @@ class Library:
             return next((file for file in files if file.stem.removesuffix(".vae") == stem), None)
         found = _match(text, files)
         if found is None:
-            raise _not_found("VAE", text, files)
+            raise not_found("VAE", text, files)
         return found
 
     def _described(self, kind: str, found: Iterable[tuple[str, Path]]) -> tuple[ModelFile, ...]:
@@ -326,7 +326,8 @@ def _match_hash(text: str, files: tuple[ModelFile, ...]) -> ModelFile | None:
     return None
 
 
-def _not_found(what: str, text: str, files: tuple[ModelFile, ...]) -> NotFound:
+def not_found(what: str, text: str, files: tuple[ModelFile, ...]) -> NotFound:
+    """Return what to raise where none of ``files`` is the ``what`` that ``text`` names, with names that are near."""
     shown = text if len(text) <= 100 else f"{text[:100]}..."
     names = [file.name for file in files]
     near = difflib.get_close_matches(shown.lower(), [name.lower() for name in names], 3, 0.4)

@@ -14,7 +14,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from modules.core.settings import Settings, setting_infos
+
 NEGATIVE_PROMPT = "Negative prompt:"
+# How the names of settings begin that matter where a diffusion model enlarges a picture.
+OF_DIFFUSION_UPSCALERS = "x4 upscaler "
 
 # A key is bounded so that a line of a million letters is not scanned from each of them.
 _PARAMETER = re.compile(r'(\w[\w \-/]{1,199}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -67,6 +71,24 @@ def parse(text: str) -> Infotext:
             part, line = negative, line.removeprefix(NEGATIVE_PROMPT).strip()
         part.append(line)
     return Infotext(_joined(prompt), _joined(negative), _parameters(found))
+
+
+def changed_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings that change the picture and differ from the infotext's defaults, by infotext name.
+
+    ``RNG`` is always written: readers take a missing one for ``GPU``.
+    """
+    defaults = Settings()
+    return {
+        info.infotext: number(getattr(settings, name))
+        for name, info in setting_infos().items()
+        if info.infotext and (name == "randn_source" or getattr(settings, name) != getattr(defaults, name))
+    }
+
+
+def number(value: Any) -> str:
+    """Write 7.0 as 7, as old infotexts do; what is no number of floating point as it is."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def joined_sizes(parameters: Mapping[str, str]) -> dict[str, str]:

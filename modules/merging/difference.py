@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from modules.core.difference import BlockDifference, Comparison, order, place_of
-from modules.core.errors import Interrupted, InvalidModel, Skipped
+from modules.core.errors import InvalidModel
 from modules.core.merge import DROP_EMA
 from modules.core.merge_blocks import side_of
 from modules.core.result import Outcome, Watch
@@ -41,12 +41,9 @@ def perform(asked: Comparison, library: Library, watch: Watch) -> Outcome:
     """
     files = [library.find_checkpoint(name) for name in (asked.model_a, asked.model_b)]
     watch.batch(0, 1)
-    try:
-        with ExitStack() as stack, torch.inference_mode():
-            a, b = (open_checkpoint(file.path, file.name, DROP_EMA, stack) for file in files)
-            blocks, warnings = compare(a, b, watch)
-    except Skipped:
-        raise Interrupted("The comparison was stopped.") from None
+    with ExitStack() as stack, torch.inference_mode():
+        a, b = (open_checkpoint(file.path, file.name, DROP_EMA, stack) for file in files)
+        blocks, warnings = compare(a, b, watch)
     return Outcome(True, warnings, {"model_a": files[0].name, "model_b": files[1].name,
                                     "blocks": [asdict(block) for block in blocks]})
 

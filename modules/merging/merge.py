@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from modules.adapters.files import read_calls
-from modules.core.errors import Interrupted, Skipped
 from modules.core.merge import (
     CKPT,
     DIFFUSERS,
@@ -48,22 +47,19 @@ def perform(recipe: Recipe, library: Library, watch: Watch) -> Outcome:
     files = [library.find_checkpoint(name) for name in check_recipe(recipe).models]
     target = target_of(recipe, files, library.folders.checkpoints[0])
     watch.batch(0, 1)
-    try:
-        with ExitStack() as stack:
-            models = [open_checkpoint(file.path, file.name, recipe.ema, stack) for file in files]
-            vae = library.find_vae(recipe.vae) if recipe.vae else None
-            networks = called(recipe.loras, library, models[0])
-            plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {}, edits(networks, models[0]))
-            told = metadata(recipe, _sources(recipe, files, models, library, watch), models[0].variant.takes,
-                            lora_sources(networks, library, watch))
-            if models[0].targets and models[0].variant.prediction == "v_prediction":
-                told["modelspec.prediction_type"] = "v"
-            write(recipe, plan, target, told, watch)
-        copied = copy_config(recipe, [file.path for file in files], target)
-        watch.phase("Hashing the result")
-        sha256 = library.hashes.sha256(target, watch.check)
-    except Skipped:
-        raise Interrupted("The merge was stopped.") from None
+    with ExitStack() as stack:
+        models = [open_checkpoint(file.path, file.name, recipe.ema, stack) for file in files]
+        vae = library.find_vae(recipe.vae) if recipe.vae else None
+        networks = called(recipe.loras, library, models[0])
+        plan = make_plan(recipe, models, open_vae(vae.path, stack) if vae else {}, edits(networks, models[0]))
+        told = metadata(recipe, _sources(recipe, files, models, library, watch), models[0].variant.takes,
+                        lora_sources(networks, library, watch))
+        if models[0].targets and models[0].variant.prediction == "v_prediction":
+            told["modelspec.prediction_type"] = "v"
+        write(recipe, plan, target, told, watch)
+    copied = copy_config(recipe, [file.path for file in files], target)
+    watch.phase("Hashing the result")
+    sha256 = library.hashes.sha256(target, watch.check)
     return Outcome(True, (*plan.warnings, *warnings(networks)), {
         "name": target.name, "title": f"{target.name} [{short_hash(sha256)}]", "sha256": sha256,
         "size": plan.bytes, "tensors": len(plan.steps), "config": copied})

@@ -33,8 +33,9 @@ UNSAID = {"unet": ("attention_head_dim",), "vae": ("scaling_factor",)}
 class Step:
     """One tensor of the result: ``operands`` are A's, B's and C's; one alone is copied, in the type of ``info``.
 
-    ``copied`` says whose that is, ``a`` or ``b``, empty where operands are merged. ``channels`` is how many of A's input channels are merged, 0 for all; ``component`` is that of a folder. ``edits``
-    are added to what is merged. ``kept`` ones are A's as they are stored.
+    ``copied`` says whose that is, ``a`` or ``b``, empty where operands are merged. ``channels`` is how many of A's
+    input channels are merged, 0 for all; ``component`` is that of a folder. ``edits`` are added to what is merged.
+    ``kept`` ones are A's as they are stored.
     """
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modules.adapters.calls import Call, read_call
+from modules.adapters.files import named
 from modules.adapters.fitting import Changes, fit
 from modules.adapters.reading import Network, read_network
 
-__all__ = ["Call", "Changes", "Network", "fit", "read_call", "read_network"]
+__all__ = ["Call", "Changes", "Network", "fit", "named", "read_call", "read_network"]

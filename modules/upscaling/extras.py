@@ -15,7 +15,7 @@ from modules.core.plan import ModelRef
 from modules.core.result import FinishedPicture, Outcome, Watch
 from modules.core.settings import Settings
 from modules.imaging.faces import FaceRestorer, FindRestorer, no_restorer
-from modules.imaging.resize import RESAMPLERS, Upscaler
+from modules.imaging.resize import Resampler, Upscaler
 from modules.imaging.upscalers import Advance, Occasion, told
 from modules.library import infotext
 from modules.library.inputs import Inputs
@@ -24,7 +24,6 @@ from modules.plugin.hooks import Active
 from modules.upscaling.diffusion import DiffusionUpscaler
 from modules.upscaling.faces.restorer import NetworkFaceRestorer
 from modules.upscaling.pixels import Picture, as_deep_as, opened, opened_file, saved, shown
-from modules.upscaling.rows import resized
 from modules.upscaling.upscaler import NetworkUpscaler
 
 
@@ -61,6 +60,7 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
     ``InvalidRequest``.
     """
     chosen = _chosen(extras, bench)
+    made_by = entries(extras) | _diffusion_entries(chosen, bench.settings)
     problems: list[str] = []
     for index, source in enumerate(extras.sources):
         if index in done:
@@ -73,7 +73,7 @@ def perform(extras: Extras, bench: Bench, watch: Watch, done: frozenset[int]) ->
             parts = _postprocessed(bench, processed(extras, chosen, picture, _occasion(source, bench), watch))
             for number, part in enumerate(parts, 1):
                 own = index if number == len(parts) else index + number * len(extras.sources)
-                watch.picture(_finished(own, source, extras, bench, part))
+                watch.picture(_finished(own, source, made_by, bench, part))
         except Skipped:
             continue
         except (Interrupted, InvalidModel):
@@ -161,8 +161,8 @@ def _upscaled(upscaler: Upscaler, picture: Picture, size: tuple[int, int], advan
     if isinstance(upscaler, NetworkUpscaler | DiffusionUpscaler):
         return upscaler.enlarged(picture, size)
     advance(0, 1)
-    if picture.pixels.dtype == np.uint16 and upscaler == RESAMPLERS["Lanczos"]:
-        result = Picture(resized(picture.pixels, size), None if picture.alpha is None else resized(picture.alpha, size))
+    if isinstance(upscaler, Resampler):
+        result = opened(saved(picture).resize(size, upscaler.filter))
     else:
         result = as_deep_as(picture, opened(upscaler.upscale(shown(picture), *size)))
     advance(1, 1)
@@ -190,7 +190,15 @@ def _postprocessed(bench: Bench, picture: Picture) -> list[Picture]:
     return [picture] if made is None else [opened(one) for one in made]
 
 
-def _finished(index: int, source: Source, extras: Extras, bench: Bench, picture: Picture) -> FinishedPicture:
-    text = extended(source.infotext, {**entries(extras), **hooks.infotext(bench.active)})
+def _diffusion_entries(chosen: Chosen, settings: Settings) -> dict[str, str]:
+    if not any(isinstance(upscaler, DiffusionUpscaler) for upscaler in chosen.upscalers):
+        return {}
+    changed = infotext.changed_settings(settings).items()
+    return {name: value for name, value in changed if name.startswith(infotext.OF_DIFFUSION_UPSCALERS)}
+
+
+def _finished(index: int, source: Source, made_by: Mapping[str, str], bench: Bench,
+              picture: Picture) -> FinishedPicture:
+    text = extended(source.infotext, {**made_by, **hooks.infotext(bench.active)})
     return FinishedPicture(index, saved(picture), text.prompt, text.negative_prompt, 0, 0, ModelRef(""),
                            text.parameters, basename=Path(source.name).stem)

@@ -109,6 +109,27 @@ def test_what_does_not_take_part_has_no_entry() -> None:
     assert not any(name.startswith("Refiner") for name in itself.parameters) and len(itself.passes[0].segments) == 1
 
 
+def x4_entries(request: Request) -> list[str]:
+    settings = dataclasses.replace(request.settings, x4_upscaler_steps=30, x4_upscaler_use_prompt=False)
+    found = plan(dataclasses.replace(request, settings=settings), ONE, {}).parameters
+    return [name for name in found if name.startswith("x4 ")]
+
+
+@pytest.mark.parametrize("request_", [
+    Request(), Request(enable_hr=True, hr_upscaler="Latent"), Request(enable_hr=True, hr_upscaler="Lanczos"),
+    Request(hr_upscaler="x4"), Request(settings=Settings(upscaler_for_img2img="x4")), Request(kind="img2img"),
+], ids=["plain", "latent", "lanczos", "no hires fix", "no img2img", "None"])
+def test_settings_of_upscalers_have_no_entry_where_none_takes_part(request_: Request) -> None:
+    assert x4_entries(request_) == []
+
+
+@pytest.mark.parametrize("request_", [
+    Request(enable_hr=True, hr_upscaler="x4"), Request(kind="img2img", settings=Settings(upscaler_for_img2img="x4")),
+], ids=["hires fix", "img2img"])
+def test_settings_of_upscalers_have_entries_where_one_takes_part(request_: Request) -> None:
+    assert x4_entries(request_) == ["x4 upscaler steps", "x4 upscaler prompt"]
+
+
 def test_checkpoints_that_entries_name_have_paths_for_their_hashes() -> None:
     both = plan(Request(enable_hr=True), THREE, {})
     assert other_checkpoints(both) == {"Hires checkpoint": B.checkpoint, "Refiner": R.checkpoint}

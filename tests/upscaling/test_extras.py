@@ -5,6 +5,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from modules.core.errors import InvalidModel, InvalidRequest, NotFound, OutOfMemory, PluginFailed, Skipped
 from modules.core.extras import Extras, Source
+from modules.core.settings import Settings
 from modules.imaging.resize import RESAMPLERS
 from modules.library import infotext
 from modules.library.inputs import Inputs
@@ -13,6 +14,7 @@ from modules.plugin import Plugin
 from modules.plugin.hooks import Active
 from modules.plugin.params import NoParams
 from modules.upscaling.extras import Bench, extended, perform
+from tests.fixtures.tiny_x4 import write_tiny_x4
 from tests.upscaling.small import compact, needs, picture, shelf_of
 
 INFOTEXT = ('a cat\nNegative prompt: a dog\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, '
@@ -76,6 +78,18 @@ def test_a_picture_is_enlarged_and_its_infotext_carried_on(inputs, watch):
     assert (made.index, made.basename, watch.begun) == (0, "holiday.v2", [(0, 1)])
     text = infotext.format(made.prompt, made.negative_prompt, made.parameters)
     assert text == f"{INFOTEXT}, Postprocess upscale by: 2, Postprocess upscaler: Lanczos"
+
+
+@pytest.mark.parametrize("name, taken", [("x4 tiny", {"x4 upscaler steps": "1", "x4 upscaler tile": "64"}),
+                                         ("Lanczos", {})])
+def test_settings_of_a_diffusion_upscaler_are_written_where_one_took_part(inputs, watch, tmp_path, name, taken):
+    write_tiny_x4(tmp_path / "models/ESRGAN/x4 tiny.safetensors")
+    settings = Settings(x4_upscaler_steps=1, x4_upscaler_tile=64, img2img_extra_noise=0.1)
+    extras = Extras((source(inputs, 8, 8),), upscaler_1=name, upscaling_resize=2)
+    bench = Bench(inputs, {**RESAMPLERS, **shelf_of(tmp_path)}, settings=settings)
+    perform(extras, bench, watch, frozenset())
+    written = watch.pictures[0].parameters
+    assert {key: value for key, value in written.items() if not key.startswith("Postprocess ")} == taken
 
 
 def test_an_infotext_that_was_extended_before_has_the_last_word(inputs):
@@ -182,11 +196,33 @@ def test_sixteen_bits_are_kept(inputs, watch, channels):
     np.testing.assert_array_equal(watch.pictures[1].image.pixels, values)
 
 
+@pytest.mark.parametrize("name, resampling", [
+    ("Nearest", Image.Resampling.NEAREST), ("Bicubic", Image.Resampling.BICUBIC), ("Lanczos", Image.Resampling.LANCZOS),
+])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_resampling_is_done_in_sixteen_bits(inputs, watch, name, resampling, channels):
+    values, one = deep_source(inputs, channels)
+    perform(Extras((one,), upscaler_1=name, upscaling_resize=3), Bench(inputs, RESAMPLERS), watch, frozenset())
+    made = watch.pictures[0].image.pixels
+    for i in range(channels):
+        plane = np.asarray(Image.fromarray(values[:, :, i].astype(np.float32)).resize((60, 30), resampling))
+        assert np.abs(made[:, :, i] - plane.clip(0, 65535)).max() <= 0.51
+
+
+class Halftone:
+    """Stands for an extension's upscaler, which works in 8 bits."""
+
+    name = "halftone"
+
+    def upscale(self, image, width, height):
+        return image.resize((width, height), Image.Resampling.NEAREST)
+
+
 def test_an_upscaler_of_eight_bits_can_be_mixed_in(inputs, watch):
     values, one = deep_source(inputs)
-    extras = Extras((one,), upscaler_1="Lanczos", upscaler_2="Nearest", upscaling_resize=1,
+    extras = Extras((one,), upscaler_1="Lanczos", upscaler_2="halftone", upscaling_resize=1,
                     extras_upscaler_2_visibility=0.5)
-    perform(extras, Bench(inputs, RESAMPLERS), watch, frozenset())
+    perform(extras, Bench(inputs, {**RESAMPLERS, "halftone": Halftone()}), watch, frozenset())
     assert np.abs(watch.pictures[0].image.pixels.astype(int) - values).max() <= 128
 
 
