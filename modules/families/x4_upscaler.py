@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from modules.core.errors import InvalidModel
 from modules.families import image_condition, scheduler
 from modules.families.base import ImageCondition, LatentFormat, Model, Variant
 from modules.families.checkpoint import TextTower
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LOW_RES = "low_res_scheduler"
 # That of the denoiser and that of the picture, in the terms of diffusers' scheduler_config.json.
 SCHEDULE: Mapping[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02}
+# The noisiest level that the settings can ask for.
+MAX_NOISE_LEVEL = 350
 
 
 class X4Upscaler(LatentDiffusion):
@@ -61,7 +64,7 @@ class X4Upscaler(LatentDiffusion):
     def detect(self, header: Header) -> Variant | None:
         """Return the variant of a file or folder; ``low_res_scheduler`` of its components is how pictures are noised.
 
-        Raises ``InvalidModel`` for one that is incomplete.
+        Raises ``InvalidModel`` for one that is incomplete, or knows too few levels of noise.
         """
         variant = super().detect(header)
         if variant is None:
@@ -69,6 +72,7 @@ class X4Upscaler(LatentDiffusion):
         stated = header.components[LOW_RES].config if LOW_RES in header.components else {}
         components = {**variant.components, "scheduler": {**SCHEDULE, **variant.components["scheduler"]},
                       LOW_RES: {**SCHEDULE, **stated}}
+        _check_levels(components["unet"]["num_class_embeds"], stated.get("num_train_timesteps", MAX_NOISE_LEVEL + 1))
         return dataclasses.replace(variant, components=components)
 
     def concat(self, model: Model, condition: ImageCondition) -> torch.Tensor | None:
@@ -80,3 +84,14 @@ class X4Upscaler(LatentDiffusion):
         levels = scheduler.space(loaded.variant.components[LOW_RES], loaded.variant.prediction)
         share = levels.alphas_cumprod[condition.noise_level]
         return image_condition.low_resolution(condition, share).to(loaded.placement.device)
+
+
+def _check_levels(*known: Any) -> None:
+    """Raise ``InvalidModel`` where one of these numbers of levels does not reach up to the noisiest."""
+    try:
+        fewest = min(map(int, known))
+    except (TypeError, ValueError) as error:
+        raise InvalidModel(f"A config.json of the model is damaged: {error}.", "Download the model again.") from error
+    if fewest <= MAX_NOISE_LEVEL:
+        raise InvalidModel(f"The upscaler knows {fewest} levels of noise, and there are {MAX_NOISE_LEVEL + 1}.",
+                           "Download the model again.")

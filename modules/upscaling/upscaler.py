@@ -112,6 +112,9 @@ class NetworkUpscaler:
 
 
 def tiles_of(settings: Settings, architecture: str, automatic: int) -> Tiles:
-    """Return the tiles that the settings ask for, of side ``automatic`` where they leave it open."""
+    """Return the tiles that the settings ask for, of side ``automatic`` where they leave it open.
+
+    None is smaller than what is tried where memory ends: a network would be called for every few pixels.
+    """
     side, overlap = TILE_SETTINGS.get(architecture, TILE_SETTINGS["ESRGAN"])(settings)
-    return Tiles(side or automatic, overlap)
+    return Tiles(max(side, SIDES[-1]) if side else automatic, overlap)

@@ -1,13 +1,16 @@
 """The x4 upscaler against diffusers, whose folder diffusers' own converters made of the same tensors."""
 
+import dataclasses
+
 import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionUpscalePipeline
 
 from modules.core.errors import InvalidModel, InvalidRequest
-from modules.core.settings import Settings
+from modules.core.settings import Settings, setting_infos
 from modules.families import detect
 from modules.families.base import ImageCondition, LatentFormat, ModelInput
+from modules.families.x4_upscaler import MAX_NOISE_LEVEL
 from modules.library.headers import Header, TensorInfo, read_header
 from tests.families.conftest import load, relative
 from tests.fixtures.tiny_models import unet_shapes, vae_shapes
@@ -121,3 +124,26 @@ def test_one_without_its_autoencoder_says_so(tmp_path, paths):
     del shapes[f"{UNET}input_blocks.0.0.weight"]
     with pytest.raises(InvalidModel, match="a part of Stable Diffusion 2's x4 upscaler"):
         detect(Header("", "safetensors", {name: TensorInfo("F16", shape) for name, shape in shapes.items()}))
+
+
+def test_levels_reach_as_far_as_the_setting():
+    assert setting_infos()["x4_upscaler_noise_level"].maximum == MAX_NOISE_LEVEL
+
+
+@pytest.mark.parametrize(("part", "name", "value", "said"), [
+    ("unet", "num_class_embeds", 350, "knows 350 levels"), ("unet", "num_class_embeds", "many", "damaged"),
+    ("low_res_scheduler", "num_train_timesteps", 20, "knows 20 levels"),
+    ("low_res_scheduler", "num_train_timesteps", None, "damaged"),
+])
+def test_a_folder_that_knows_too_few_levels_of_noise_is_refused(paths, part, name, value, said):
+    header = read_header(paths["diffusers"])
+    changed = dataclasses.replace(header.components[part], config={**header.components[part].config, name: value})
+    with pytest.raises(InvalidModel, match=said):
+        detect(dataclasses.replace(header, components={**header.components, part: changed}))
+
+
+def test_a_file_that_knows_too_few_levels_of_noise_is_refused(paths):
+    header, name = read_header(paths["safetensors"]), f"{UNET}label_emb.weight"
+    table = TensorInfo("F32", (100, header.tensors[name].shape[1]))
+    with pytest.raises(InvalidModel, match="knows 100 levels"):
+        detect(dataclasses.replace(header, tensors={**header.tensors, name: table}))

@@ -159,6 +159,7 @@ def test_each_architecture_has_the_settings_that_a1111_gives_it(architecture, se
     settings = with_values(Settings(), {setting: 96, f"{setting}_overlap": 7})
     assert tiles_of(settings, architecture, 256) == Tiles(96, 7)
     assert tiles_of(Settings(), architecture, 256) == Tiles(256)
+    assert tiles_of(with_values(Settings(), {setting: 1}), architecture, 256) == Tiles(32)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "1"])
