@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modules.adapters.formulas import SCALE, bias_change, weight_change
+from modules.adapters.formulas import bias_change, weight_change
 from modules.adapters.reading import Network
 from modules.families.places import Place
+from modules.library.network_names import SCALE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,28 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from modules.library.network_names import DOWN, MIDDLE, SCALE, UP, UP_BIAS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     Parts = Mapping[str, Tensor]
     Change = Callable[[Tensor], Tensor]
-
-UP, DOWN, MIDDLE = "lora_up.weight", "lora_down.weight", "lora_mid.weight"
-UP_BIAS = "lora_up.bias"
-SCALE = "dora_scale"
-# Names of one module's tensors, after the module's own name and a dot, as they are here and elsewhere.
-NAMES = {
-    UP: UP, DOWN: DOWN, MIDDLE: MIDDLE, "lora_B.weight": UP, "lora_A.weight": DOWN, "lora_B.default.weight": UP,
-    "lora_A.default.weight": DOWN, "lora.up.weight": UP, "lora.down.weight": DOWN, "lora_linear_layer.up.weight": UP,
-    "lora_linear_layer.down.weight": DOWN, "lora_magnitude_vector": SCALE, "lora_magnitude_vector.weight": SCALE,
-    "lora_magnitude_vector.default.weight": SCALE, "lora_B.bias": UP_BIAS, "lora_B.default.bias": UP_BIAS,
-    "ia3_l.default": "ia3_l",
-    **{name: name for name in (
-        "alpha", SCALE, "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "lokr_w1",
-        "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2", "weight", "on_input", "diff",
-        "diff_b", "w_norm", "b_norm", "a1.weight", "a2.weight", "b1.weight", "b2.weight", "oft_blocks", "oft_diag",
-        "rescale", "ia3_l")},
-}
 
 
 def weight_change(parts: Parts, rank: int | None = None) -> Change | None:

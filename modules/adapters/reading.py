@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modules.adapters.formulas import DOWN, NAMES, UP
 from modules.core.errors import InvalidModel
 from modules.library.headers import inert_globals
+from modules.library.network_names import DOWN, UP, ordered, split
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BUNDLED = "bundle_emb."
-_PROCESSOR = re.compile(r"(.+)\.processor\.(to_[qkv]|to_out)_lora\.(up|down)\.weight")
-_ORDERED = re.compile(r"(unet|text_encoder):(\d+):(up|down)")
-_LONGEST = max(name.count(".") for name in NAMES) + 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def _named(data: Any, file: str) -> Network:
     data = data.get("state_dict", data)
     modules: dict[str, dict[str, Tensor]] = {}
     words: dict[str, dict[str, Tensor]] = {}
-    ordered: dict[str, dict[int, dict[str, Tensor]]] = {}
+    numbered: dict[str, dict[int, dict[str, Tensor]]] = {}
     unknown: list[str] = []
     for key, tensor in data.items():
         if not isinstance(key, str) or not hasattr(tensor, "shape"):
@@ -71,25 +67,11 @@ def _named(data: Any, file: str) -> Network:
         if key.startswith(BUNDLED):
             word, _, part = key.removeprefix(BUNDLED).partition(".")
             words.setdefault(word, {})["" if part.startswith("string_to_param") else part] = tensor
-        elif match := _ORDERED.fullmatch(key):
-            pair = ordered.setdefault(match[1], {}).setdefault(int(match[2]), {})
-            pair[UP if match[3] == "up" else DOWN] = tensor
-        elif place := _split(key):
+        elif number := ordered(key):
+            numbered.setdefault(number[0], {}).setdefault(number[1], {})[number[2]] = tensor
+        elif place := split(key):
             modules.setdefault(place[0], {})[place[1]] = tensor
         else:
             unknown.append(key)
-    in_order = {component: [pairs[number] for number in sorted(pairs)] for component, pairs in ordered.items()}
+    in_order = {component: [pairs[number] for number in sorted(pairs)] for component, pairs in numbered.items()}
     return Network(modules, words, in_order, tuple(unknown))
-
-
-def _split(key: str) -> tuple[str, str] | None:
-    """Return a module's name and what of it a tensor is; None for what is neither."""
-    key = key.removeprefix("base_model.model.")
-    if match := _PROCESSOR.fullmatch(key):
-        return f"{match[1]}.{match[2].replace('to_out', 'to_out.0')}", UP if match[3] == "up" else DOWN
-    pieces = key.split(".")
-    for count in range(min(_LONGEST, len(pieces) - 1), 0, -1):
-        suffix = ".".join(pieces[-count:])
-        if suffix in NAMES:
-            return ".".join(pieces[:-count]), NAMES[suffix]
-    return None

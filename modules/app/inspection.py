@@ -18,6 +18,8 @@ from modules.library.hashes import ADDNET_SHORT, HashCache, legacy_hash, short_h
 from modules.library.headers import read_header, read_metadata
 from modules.library.training_metadata import TAGS, facts, trained_tags
 
+# What has no header to look at: ncnn's graphs, which are text.
+UNREAD = (".param",)
 LONGEST_VALUE, LONGEST_KEY, MOST_VALUES = 20_000, 200, 500
 SHOWN_TAGS = 500
 
@@ -59,12 +61,13 @@ def look(library: Library, kind: str, name: str) -> Inspected:
 
 
 def names(library: Library, kind: str, text: str) -> list[str]:
-    """Return the names of the models of ``kind`` that hold every word of ``text``, sorted.
+    """Return the names of the models of ``kind`` that can be looked at and hold every word of ``text``, sorted.
 
     Raises ``InvalidRequest`` for a kind that does not exist.
     """
     words = text.lower().split()
-    return [file.name for file in library.files(check_kind(kind)) if all(word in file.name.lower() for word in words)]
+    return [file.name for file in library.files(check_kind(kind))
+            if not file.name.endswith(UNREAD) and all(word in file.name.lower() for word in words)]
 
 
 def known_hashes(path: Path, metadata: Mapping[str, str], cache: HashCache) -> dict[str, str]:

@@ -13,6 +13,7 @@ from modules.families import FAMILIES, checkpoint, detect
 from modules.families.compatibility import family_of
 from modules.library.files import CHECKPOINT, CONTROLNET, EMBEDDING, FACE, HYPERNETWORK, LORA, UPSCALER, VAE, VAE_APPROX
 from modules.library.headers import Header
+from modules.library.network_names import DOWN, PEFT, SCALE, split
 from modules.library.tensors import TensorInfo
 
 LABELS: Mapping[str, str] = {
@@ -21,21 +22,17 @@ LABELS: Mapping[str, str] = {
 }
 ROLES = {"inpaint": "inpainting", "edit": "editing", "depth": "depth", "refiner": "refiner"}
 OTHER, AVERAGED = "other", "unet (EMA)"
-# The tensor of a module whose first side is the rank, by the kind of network that has it.
-RANKED: Mapping[str, str] = {
-    ".lora_down.weight": "LoRA", ".lora_A.weight": "LoRA", ".lora_A.default.weight": "LoRA",
-    ".lora.down.weight": "LoRA",
-    ".lora_linear_layer.down.weight": "LoRA", ".hada_w1_b": "LoHa", ".lokr_w1_b": "LoKr", ".lokr_w2_b": "LoKr",
-}
+# The kinds of networks by the tensors of their modules; the first side of the ranked ones is the rank.
+RANKED: Mapping[str, str] = {DOWN: "LoRA", "hada_w1_b": "LoHa", "lokr_w1_b": "LoKr", "lokr_w2_b": "LoKr"}
 UNRANKED: Mapping[str, str] = {
-    ".lokr_w1": "LoKr", ".oft_blocks": "OFT", ".oft_diag": "OFT", ".on_input": "IA3", ".a1.weight": "GLoRA",
-    ".diff": "Full", ".dora_scale": "DoRA",
+    "lokr_w1": "LoKr", "oft_blocks": "OFT", "oft_diag": "OFT", "on_input": "IA3", "ia3_l": "IA3", "a1.weight": "GLoRA",
+    "diff": "Full", "diff_b": "Full", "w_norm": "Full", "b_norm": "Full", SCALE: "DoRA",
 }
 _NETWORK_PARTS = tuple((part, re.compile(pattern)) for part, pattern in (
     ("text_encoder_2", r"lora_te2_|text_encoder_2\.|lycoris_text_encoder_2_"),
-    ("text_encoder", r"lora_te1?_|text_encoder\.|lycoris_text_encoder_"),
+    ("text_encoder", r"lora_te1?_|text_encoder[.:]|lycoris_text_encoder_"),
     ("embeddings", r"bundle_emb\."),
-    ("unet", r"lora_unet_|lycoris_|unet\.|diffusion_model\.|model\.diffusion_model\.|(?:down|mid|up)_blocks?\."),
+    ("unet", r"lora_unet_|lycoris_|unet[.:]|diffusion_model\.|model\.diffusion_model\.|(?:down|mid|up)_blocks?\."),
 ))
 _ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "ESRGAN (RRDBNet)": ("RRDB_trunk.", "model.1.sub.", "body.0.rdb1."), "DAT": ("layers.0.blocks.0.attn.attns",),
@@ -85,6 +82,8 @@ class Inspection:
 
 def inspect(kind: str, header: Header) -> Inspection:
     """Return what the header of a file among those of ``kind`` shows."""
+    if kind == UPSCALER and _is_diffusion(header):
+        kind = CHECKPOINT
     family, problem = family_of(kind, header), ""
     what, details = _named(LABELS[kind], family), dict[str, str]()
     if kind == CHECKPOINT:
@@ -136,13 +135,22 @@ def _checkpoint(header: Header) -> tuple[str, dict[str, str]]:
 
 
 def _network(tensors: Mapping[str, TensorInfo]) -> str:
-    kinds = [kind for ending, kind in {**RANKED, **UNRANKED}.items() if any(name.endswith(ending) for name in tensors)]
+    there = {place[1] for place in map(split, tensors) if place}
+    kinds = [kind for name, kind in {**RANKED, **UNRANKED}.items() if name in there]
     return " and ".join(dict.fromkeys(kinds)) or "Network of no kind known here"
 
 
 def _vectors(tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
     shapes = {name: info.shape for name, info in tensors.items() if len(info.shape) in (1, 2)}
     return {name: f"{shape[0] if len(shape) == 2 else 1} vectors of {shape[-1]}" for name, shape in shapes.items()}
+
+
+def _is_diffusion(header: Header) -> bool:
+    """Return whether a file among upscalers is a diffusion model that enlarges pictures, with a checkpoint's parts."""
+    try:
+        return detect(header)[1].role == "upscaler"
+    except InvalidModel:
+        return False
 
 
 def _upscaler(tensors: Mapping[str, TensorInfo]) -> str:
@@ -167,15 +175,11 @@ def part_of(kind: str, header: Header, name: str) -> str:
             return AVERAGED
         return component_of(name) or ("unet" if checkpoint.is_of_denoiser(name) else OTHER)
     if kind == LORA:
-        return next((part for part, pattern in _NETWORK_PARTS if pattern.match(_plain(name))), OTHER)
+        return next((part for part, pattern in _NETWORK_PARTS if pattern.match(name.removeprefix(PEFT))), OTHER)
     if kind == VAE:
         found = re.match(r"(?:first_stage_model\.|vae\.)?(encoder|decoder)\.", name)
         return found[1] if found else OTHER
     return "weights"
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("base_model.model.")
 
 
 def _summed(name: str, tensors: Sequence[tuple[str, TensorInfo]]) -> Part:
@@ -186,6 +190,6 @@ def _summed(name: str, tensors: Sequence[tuple[str, TensorInfo]]) -> Part:
 
 
 def _ranks(tensors: Iterable[tuple[str, TensorInfo]]) -> Counter[int]:
-    by_module = {name.removesuffix(ending): info.shape[0] for name, info in tensors for ending in RANKED
-                 if info.shape and name.endswith(ending)}
+    places = ((split(name), info.shape) for name, info in tensors)
+    by_module = {place[0]: shape[0] for place, shape in places if place and place[1] in RANKED and shape}
     return Counter(by_module.values())

@@ -11,6 +11,7 @@ import scipy.linalg
 import torch
 
 from modules.adapters import formulas
+from modules.library.network_names import NAMES
 
 OUT, IN, RANK = 12, 8, 3
 
@@ -234,7 +235,7 @@ def test_files_of_peft_are_what_it_makes_of_them(config: Any) -> None:
     saved = peft.get_peft_model_state_dict(wrapped)
     merged = wrapped.merge_and_unload().state_dict()
     for module in ("key", "wide"):
-        parts = {formulas.NAMES[name.split(f".{module}.")[1]]: value.detach() for name, value in saved.items()
+        parts = {NAMES[name.split(f".{module}.")[1]]: value.detach() for name, value in saved.items()
                  if f".{module}." in name}
         if isinstance(config, peft.LoraConfig):
             parts["alpha"] = torch.tensor(float(config.lora_alpha))

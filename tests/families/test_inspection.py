@@ -10,6 +10,7 @@ from modules.library.headers import SAFETENSORS, Header, read_header
 from modules.library.tensors import TensorInfo
 from tests.fixtures.tiny_models import tiny_sd1, write_tiny_sd1
 from tests.fixtures.tiny_sdxl import write_tiny_sdxl
+from tests.fixtures.tiny_x4 import write_tiny_x4
 
 
 def header(shapes, metadata=None):
@@ -72,10 +73,25 @@ def test_ranks_are_counted_by_part():
     ("lora_te2_text_model_x.hada_w1_b", "LoHa", "text_encoder_2"),
     ("lora_unet_x.lokr_w2_b", "LoKr", "unet"),
     ("lora_te1_x.oft_blocks", "OFT", "text_encoder"),
+    ("base_model.model.down_blocks.0.attn.to_k.ia3_l", "IA3", "unet"),
+    ("base_model.model.unet.mid_block.attn.to_k.ia3_l.default", "IA3", "unet"),
+    ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight", "LoRA", "unet"),
+    ("unet:0:down", "LoRA", "unet"), ("text_encoder:12:down", "LoRA", "text_encoder"),
+    ("lora_unet_x.w_norm", "Full", "unet"), ("lora_unet_x.b_norm", "Full", "unet"),
+    ("lora_te_x.diff_b", "Full", "text_encoder"),
+    ("unet.x.lora_magnitude_vector.weight", "DoRA", "unet"), ("x", "Network of no kind known here", "other"),
 ])
 def test_kinds_of_networks_are_told_by_names(name, what, part):
     found = inspect(LORA, header({name: (4, 8)}))
     assert found.what.startswith(what) and found.parts[0].name == part
+
+
+@pytest.mark.parametrize("name", [
+    "unet:3:down", "mid_block.attn1.processor.to_out_lora.down.weight", "unet.x.lora_A.default.weight",
+    "unet.x.lora_linear_layer.down.weight", "lora_unet_x.lokr_w1_b",
+])
+def test_ranks_are_told_in_every_layout(name):
+    assert inspect(LORA, header({name: (8, 320)})).parts[0].ranks == {8: 1}
 
 
 def test_vectors_of_an_embedding_are_counted():
@@ -96,6 +112,14 @@ def test_an_autoencoder_has_two_sides():
 ])
 def test_upscalers_are_told_by_names(name, what):
     assert inspect(UPSCALER, header({name: (3,)})).what == what
+
+
+@pytest.mark.parametrize("layout", ["safetensors", "diffusers"])
+def test_a_diffusion_model_among_upscalers_is_told_as_a_checkpoint_is(tmp_path, layout):
+    path = write_tiny_x4(tmp_path / f"x4{'.safetensors' if layout == 'safetensors' else ''}", layout)
+    found = inspect(UPSCALER, read_header(path))
+    assert found == inspect(CHECKPOINT, read_header(path))
+    assert found.what == "Stable Diffusion x4 upscaler" and {part.name for part in found.parts} >= {"unet", "vae"}
 
 
 def test_tensors_are_found_by_words_in_the_order_of_their_numbers():
