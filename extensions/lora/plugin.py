@@ -24,12 +24,9 @@ from modules.plugin import (
     extract_tags,
     param,
 )
-from modules.plugin.adapters import Call, Changes, named, read_call
+from modules.plugin.adapters import TAGS, Call, Changes, examples, named, read_call
 
 from . import networks
-
-TAGS = ("lora", "lyco")
-SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,15 +141,12 @@ def _misfits(wanted: Wanted, model: ModelRef) -> list[str]:
     name = wanted.call.name
     if not found.fitting and not networks.load(wanted.stamp).words:
         if found.foreign:
-            return [f"{name} was left out: it is for another kind of model{_examples(found.foreign)}."]
-        return [f"{name} was left out: nothing is known of what it holds, or its rank is 0{_examples(found.unread)}."]
+            return [f"{name} was left out: it is for another kind of model ({examples(found.foreign)})."]
+        unread = f" ({examples(found.unread)})" if found.unread else ""
+        return [f"{name} was left out: nothing is known of what it holds, or its rank is 0{unread}."]
     why = {"do not fit the model": found.foreign, "are of no known kind or of rank 0": found.unread}
-    return [f"{name}: {len(names)} modules {reason} and were left out{_examples(names)}."
+    return [f"{name}: {len(names)} modules {reason} and were left out ({examples(names)})."
             for reason, names in why.items() if names]
-
-
-def _examples(names: Sequence[str]) -> str:
-    return f" ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})" if names else ""
 
 
 def _divided(pass_: Pass, tags: Sequence[Tag]) -> Pass:
@@ -175,14 +169,9 @@ def _patches(wanted: Wanted, model: ModelRef, texts: str) -> Iterator[Any]:
     found: Changes = networks.changes(wanted.stamp, model, wanted.call.rank)
     stamp, call = wanted.stamp, wanted.call
     for change in found.fitting:
-        if scale := _weight(call, change.place.component, change.place.block):
+        if scale := call.weight(change.place.component, change.place.block):
             yield from change.patches(scale)
     for word, parts in networks.load(stamp).words.items():
         if word.lower() in texts.lower():
             for component, vectors in found.encoders(parts).items():
                 yield Embedding(component, word, f"{stamp.path}@{stamp.mtime}", 1.0, vectors)
-
-
-def _weight(call: Call, component: str, block: str) -> float:
-    own = call.denoiser if component == "unet" else call.text_encoder
-    return own * (call.blocks.get(block, 0.0) if call.blocks else 1.0)

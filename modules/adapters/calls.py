@@ -33,6 +33,11 @@ class Call:
         """Return whether the network takes part in ``step``."""
         return step >= self.start and (self.stop is None or step < self.stop)
 
+    def weight(self, component: str, block: str) -> float:
+        """Return the weight of a change in ``block`` of ``component``."""
+        own = self.denoiser if component == "unet" else self.text_encoder
+        return own * (self.blocks.get(block, 0.0) if self.blocks else 1.0)
+
     def steps_end(self, steps: int) -> int:
         """Return before which of ``steps`` steps it ends."""
         return steps if self.stop is None else min(self.stop, steps)

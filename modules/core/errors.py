@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+SHOWN = 3
+
+
+def examples(names: Sequence[str], most: int = SHOWN) -> str:
+    """Return the first of ``names`` as a message shows them: "a, b, c, …"."""
+    return f"{', '.join(names[:most])}{', …' if len(names) > most else ''}"
+
 
 class DarkroomError(Exception):
     """An expected failure: ``message`` says what happened, ``hint`` what to do about it."""

@@ -50,9 +50,9 @@ OPTIMIZATIONS = "Optimizations"
 FACES = "Face restoration"
 
 
-def _tile(label: str) -> Any:
+def _tile(label: str, note: str = "") -> Any:
     return setting(0, label, UPSCALING, minimum=0, maximum=1024, step=16, per_picture=True,
-                   help="A side in pixels; 0 chooses by free memory.")
+                   help=f"A side in pixels; 0 chooses by free memory.{note}")
 
 
 def _overlap(label: str) -> Any:
@@ -130,7 +130,8 @@ class Settings:
                                             "this color", IMG2IMG, per_picture=True, help="#rrggbb")
 
     # Upscaling
-    ESRGAN_tile: int = _tile("Tile size for ESRGAN upscalers")
+    ESRGAN_tile: int = _tile("Tile size for ESRGAN upscalers",
+                             " Upscalers of kinds that have no setting of their own follow it too.")
     ESRGAN_tile_overlap: int = _overlap("Tile overlap for ESRGAN upscalers")
     DAT_tile: int = _tile("Tile size for DAT upscalers")
     DAT_tile_overlap: int = _overlap("Tile overlap for DAT upscalers")

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from modules.imaging.lettering import font, wrapped
 
 WIDTH, ROW, MARGIN, TITLE = 960, 24, 24, 64
 LABEL, VALUE = 64, 92
@@ -40,16 +42,17 @@ def bars(title: str, note: str, values: Sequence[tuple[str, float | None]], colo
     top = scale(max((value for _, value in values if value is not None), default=0.0))
     image = Image.new("RGB", (WIDTH, TITLE + ROW * len(values) + MARGIN), colours.paper)
     draw = ImageDraw.Draw(image)
-    font, heading = ImageFont.load_default(TEXT), ImageFont.load_default(HEADING)
-    draw.text((MARGIN, 12), fitted(title, heading, WIDTH - 2 * MARGIN), colours.ink, heading)
-    draw.text((MARGIN, 36), fitted(note, font, WIDTH - 2 * MARGIN), colours.soft, font)
+    heading, letters = font([title], HEADING), font([note, *(name for name, _ in values)], TEXT)
+    for y, text, colour, own in ((12, title, colours.ink, heading), (36, note, colours.soft, letters)):
+        for line in wrapped(text, own, WIDTH - 2 * MARGIN, 1):
+            draw.text((MARGIN, y), line, colour, own)
     left, right = MARGIN + LABEL, WIDTH - MARGIN - VALUE
     for index, (name, value) in enumerate(values):
         middle = TITLE + ROW * index + ROW // 2
         box = (left, middle - 7, right, middle + 7)
-        draw.text((MARGIN, middle), name, colours.soft, font, anchor="lm")
+        draw.text((MARGIN, middle), name, colours.soft, letters, anchor="lm")
         draw.rounded_rectangle(box, 3, colours.track)
-        draw.text((WIDTH - MARGIN, middle), percent(value), colours.ink, font, anchor="rm")
+        draw.text((WIDTH - MARGIN, middle), percent(value), colours.ink, letters, anchor="rm")
         if value:
             share = value / top
             end = max(left + 4, left + round((right - left) * share))
@@ -78,13 +81,3 @@ def heat(share: float) -> tuple[int, int, int]:
 def percent(value: float | None) -> str:
     """Return a share in percent with three digits that count; a dash for none."""
     return "-" if value is None else "0 %" if value == 0 else f"{value * 100:.3g} %"
-
-
-def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Return ``text`` on one line, cut with an ellipsis where it is wider than ``width`` pixels."""
-    text = " ".join(text.split())
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."

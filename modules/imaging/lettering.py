@@ -40,8 +40,15 @@ def wrapped(text: str, font: Any, width: int, most: int) -> tuple[str, ...]:
         else:
             break
     if len(lines) > most or len(text) > MOST_CHARACTERS:
-        lines = [*lines[:most - 1], f"{lines[:most][-1].rstrip('.')}..."] if lines else []
+        lines = [*lines[:most - 1], _cut(lines[:most][-1], font, width)] if lines else []
     return tuple(lines)
+
+
+def _cut(line: str, font: Any, width: int) -> str:
+    """Return ``line`` shortened until it and its ellipsis fit; the ellipsis alone where nothing else does."""
+    while line and font.getlength(f"{line}...") > width:
+        line = line[:-1].rstrip()
+    return f"{line.rstrip('.')}..."
 
 
 def _words(text: str, font: Any, width: int) -> Iterable[str]:

@@ -101,7 +101,7 @@ def _shares(networks: Sequence[Called]) -> dict[Place, list[Share]]:
     found: dict[Place, list[Share]] = {}
     for network in networks:
         for change in network.changes.fitting:
-            if scale := network.scale(change.place.component, change.place.block):
+            if scale := network.call.weight(change.place.component, change.place.block):
                 found.setdefault(change.place, []).append(Share(scale, change))
     return found
 

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 import torch
 
 from modules.core.difference import BlockDifference, Comparison, order, place_of
-from modules.core.errors import InvalidModel
+from modules.core.errors import InvalidModel, examples
 from modules.core.merge import DROP_EMA
 from modules.core.merge_blocks import side_of
 from modules.core.result import Outcome, Watch
 from modules.library.files import Library
 from modules.merging.models import Checkpoint, open_checkpoint
-from modules.merging.plan import SHOWN, check_families
+from modules.merging.plan import check_families
 from modules.merging.progress import advancing
 from modules.merging.tensors import Stored
 
@@ -97,5 +97,4 @@ def _block(place: str, sums: Sums) -> BlockDifference:
 
 
 def _said(names: list[str], why: str) -> str:
-    return (f"{len(names)} tensors {why} and were left out: {', '.join(names[:SHOWN])}"
-            f"{', …' if len(names) > SHOWN else ''}.")
+    return f"{len(names)} tensors {why} and were left out: {examples(names)}."

@@ -13,7 +13,7 @@ from modules.adapters.calls import Call
 from modules.adapters.files import find_network, read_calls
 from modules.adapters.fitting import Changes, fit
 from modules.adapters.reading import Network, read_network
-from modules.core.errors import InvalidModel
+from modules.core.errors import InvalidModel, examples
 from modules.families.places import places
 from modules.library.files import Library, ModelFile
 from modules.merging.models import Checkpoint
@@ -21,8 +21,6 @@ from modules.merging.parameters import Parameter, parameters
 
 if TYPE_CHECKING:
     from modules.adapters.fitting import Delta
-
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,6 @@ class Called:
     file: ModelFile
     network: Network
     changes: Changes
-
-    def scale(self, component: str, block: str) -> float:
-        """Return the weight of a change, as a picture's would be."""
-        own = self.call.denoiser if component == "unet" else self.call.text_encoder
-        return own * (self.call.blocks.get(block, 0.0) if self.call.blocks else 1.0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,8 @@ def called(text: str, library: Library, model: Checkpoint) -> tuple[Called, ...]
         network = read_network(Path(file.path))
         changes = fit(network, known, file.name, call.rank)
         if not changes.fitting:
-            raise InvalidModel(f"{file.name} does not fit {model.name}{_examples(changes.foreign or changes.unread)}.",
+            names = examples(changes.foreign or changes.unread)
+            raise InvalidModel(f"{file.name} does not fit {model.name}{f' ({names})' if names else ''}.",
                                "It is for another kind of model.")
         found.append(Called(call, file, network, changes))
     return tuple(found)
@@ -79,7 +73,7 @@ def edits(networks: Sequence[Called], model: Checkpoint) -> Edits:
     deltas: dict[tuple[str, str], list[tuple[float, Delta]]] = {}
     for network in networks:
         for change in network.changes.fitting:
-            scale = network.scale(change.place.component, change.place.block)
+            scale = network.call.weight(change.place.component, change.place.block)
             for kind, delta in change.deltas().items() if scale else ():
                 deltas.setdefault((change.place.component, f"{change.place.path}.{kind}"), []).append((scale, delta))
     found: dict[str, tuple[Edit, ...]] = {}
@@ -99,11 +93,7 @@ def of_target(several: Iterable[Edit], name: str) -> tuple[Edit, ...]:
 
 def warnings(networks: Iterable[Called]) -> tuple[str, ...]:
     """Return what of ``networks`` was left out."""
-    return tuple(f"{one.file.name}: {len(names)} modules {reason} and were left out{_examples(names)}."
+    return tuple(f"{one.file.name}: {len(names)} modules {reason} and were left out ({examples(names)})."
                  for one in networks for reason, names in (
                      ("do not fit the model", one.changes.foreign),
                      ("are of no known kind or of rank 0", one.changes.unread)) if names)
-
-
-def _examples(names: Sequence[str]) -> str:
-    return f" ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})" if names else ""

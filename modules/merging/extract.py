@@ -21,6 +21,7 @@ from modules.merging.lora_file import Tensors
 from modules.merging.models import Checkpoint, open_checkpoint
 from modules.merging.parameters import Parameter, parameters
 from modules.merging.plan import check_families
+from modules.merging.progress import advancing
 from modules.merging.writer import check_new
 
 
@@ -66,15 +67,15 @@ def extracted(work: LoraExtraction, a: Checkpoint, b: Checkpoint, watch: Watch) 
     """Return the network that makes ``b`` of ``a``. Raises ``InvalidModel`` where they do not differ."""
     names, found = lora_file.names(a), Found()
     wanted = [one for one in parameters(a) if work.text_encoders or one.place.component == "unet"]
-    sizes = [a.tensors[one.tensor].info.elements for one in wanted]
-    for number, one in enumerate(wanted):
-        watch.check()
+    advance = advancing(watch, sum(a.tensors[one.tensor].info.bytes for one in wanted))
+    for one in wanted:
         change = _difference(one, a, b, found)
         if change is not None:
-            found.total += float(change.double().square().sum())
-            layer = _layer(names[one.place], one, change, work, found)
+            size = float(change.double().square().sum())
+            found.total += size
+            layer = _layer(names[one.place], one, change, size, work, found)
             found.tensors |= lora_file.narrowed(layer, work.dtype)
-        watch.step(sum(sizes[:number + 1]), sum(sizes))
+        advance(a.tensors[one.tensor].info.bytes)
     if not found.tensors:
         raise InvalidModel("The models do not differ in what a LoRA can hold.", "Choose others, or a rank.")
     return found
@@ -92,17 +93,20 @@ def _difference(one: Parameter, a: Checkpoint, b: Checkpoint, found: Found) -> T
     return change if bool(change.any()) else None
 
 
-def _layer(name: str, one: Parameter, change: Tensor, work: LoraExtraction, found: Found) -> Tensors:
-    """Return the tensors for one parameter, nothing where it is of no kind that is asked for."""
+def _layer(name: str, one: Parameter, change: Tensor, size: float, work: LoraExtraction, found: Found) -> Tensors:
+    """Return the tensors for one parameter, nothing where it is of no kind that is asked for.
+
+    ``size`` is the sum of the squares of its ``change``. What a clamp takes away still counts as kept.
+    """
     rank = rank_of(one, work)
     if rank:
         matrix = change.flatten(1)
         parts = low_rank.spectrum(matrix, min(rank, *matrix.shape))
-        parts = parts.first(low_rank.rank_for(parts.values, float(matrix.double().square().sum()), work.energy))
+        parts = parts.first(low_rank.rank_for(parts.values, size, work.energy))
         found.kept += float(parts.values.double().square().sum())
         return lora_file.low_rank(name, one.place, *low_rank.factors(parts, work.clamp))
     if rank is None and work.exact:
-        found.kept += float(change.double().square().sum())
+        found.kept += size
         return lora_file.difference(name, one.place, one.kind, change)
     found.other += rank is None
     return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,8 +13,6 @@ from modules.core import codec
 from modules.core.errors import InvalidModel
 from modules.core.lora import LoraExtraction, LoraMerge
 from modules.core.merge_metadata import Source
-from modules.families import detect
-from modules.families.latent_diffusion import LatentDiffusion
 from modules.families.places import Place, trained_names
 from modules.library.tensors import TensorInfo
 from modules.merging.models import Checkpoint
@@ -32,7 +29,7 @@ Tensors = dict[str, Tensor]
 
 def names(model: Checkpoint) -> dict[Place, str]:
     """Return what sd-scripts calls each module of ``model``."""
-    return trained_names(model.header, model.variant, _family(model).original_lora_names)
+    return trained_names(model.header, model.variant, model.latent_diffusion.original_lora_names)
 
 
 def low_rank(name: str, place: Place, up: Tensor, down: Tensor) -> Tensors:
@@ -70,8 +67,8 @@ def metadata(work: LoraMerge | LoraExtraction, model: Checkpoint, tensors: Tenso
     plain = len(downs) * 3 == len(tensors) and not convolutions
     found = {
         "ss_network_module": "networks.lora" if plain else "lycoris.kohya", "ss_network_dim": _one(ranks),
-        "ss_network_alpha": _one(ranks), "ss_base_model_version": _family(model).lora_base,
-        "ss_v2": str(_family(model).lora_base == "sd_v2"), "ss_output_name": name, HASH: "", LORA_HASH: "",
+        "ss_network_alpha": _one(ranks), "ss_base_model_version": model.latent_diffusion.lora_base,
+        "ss_v2": str(model.latent_diffusion.lora_base == "sd_v2"), "ss_output_name": name, HASH: "", LORA_HASH: "",
         RECIPE: json.dumps(codec.encode(work)),
         SOURCES: json.dumps({source.name: source.sha256 for source in sources}),
     }
@@ -87,10 +84,6 @@ def write(target: Path, tensors: Tensors, told: Mapping[str, str]) -> None:
     check_space(target.parent, sum(info.bytes for _, info in infos))
     with replacing(target) as partial:
         write_safetensors(partial, infos, told, (tensors[key] for key, _ in infos))
-
-
-def _family(model: Checkpoint) -> LatentDiffusion:
-    return cast(LatentDiffusion, detect(model.header)[0])
 
 
 def _one(ranks: set[int]) -> str:

@@ -49,6 +49,11 @@ class Checkpoint:
     tensors: Mapping[str, Stored]
     targets: Mapping[str, Sequence[Target]] = field(default_factory=dict)
 
+    @property
+    def latent_diffusion(self) -> LatentDiffusion:
+        """Its family: each that is merged is of the latent-diffusion line."""
+        return cast(LatentDiffusion, detect(self.header)[0])
+
     def find(self, name: str) -> Stored | None:
         """Return the tensor that another checkpoint calls ``name``, None without it."""
         return self.tensors.get(name) or self.tensors.get(_spelled(name))

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from modules.families import detect, ldm
-from modules.families.latent_diffusion import LatentDiffusion
+from modules.families import ldm
 from modules.families.open_clip import THIRDS
 from modules.families.places import Place, places
 from modules.merging.models import Checkpoint
@@ -60,7 +59,7 @@ def _names(model: Checkpoint) -> Mapping[str, Any]:
 
 
 def _found_names(model: Checkpoint) -> Iterator[tuple[str, Any]]:
-    family = cast(LatentDiffusion, detect(model.header)[0])
+    family = model.latent_diffusion
     unet = model.variant.components["unet"]
     modules, tensors = ldm.unet_modules(unet), cast(Mapping[str, Tensor], model.tensors)
     yield "unet", lambda name: ldm.UNET_PREFIX + ldm.rename(name, modules)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from modules.core.errors import InvalidModel
+from modules.core.errors import InvalidModel, examples
 from modules.core.merge import DIFFUSERS, Recipe, hash_text
 from modules.core.merge_blocks import Ratios, component_of, ratios, side_of
 from modules.families import detect
@@ -23,7 +23,6 @@ FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
 LATENT_CHANNELS = 4
 EIGHT_BITS = "float8_e4m3fn"
 CODES = {str(dtype).removeprefix("torch."): name for dtype, name in NAMES.items()}
-SHOWN = 3
 VOCABULARY = 49408
 # What shapes do not tell, so that families take a usual value for it in a single file.
 UNSAID = {"unet": ("attention_head_dim",), "vae": ("scaling_factor",)}
@@ -219,12 +218,11 @@ def _warnings(models: Sequence[Checkpoint], tensors: Mapping[str, Stored], missi
     if missing:
         parts = sorted({component_of(name) for name in missing})
         found.append(f"{len(missing)} tensors ({', '.join(parts)}) are not in every model and were taken from A: "
-                     f"{', '.join(missing[:SHOWN])}{', …' if len(missing) > SHOWN else ''}.")
+                     f"{examples(missing)}.")
     known = {name for name in tensors if component_of(name)}
     for letter, model in zip("BC", models[1:], strict=False):
         more = [name for name in model.tensors if component_of(name) and name not in known
                 and models[0].find(name) is None]
         if more:
-            found.append(f"{len(more)} tensors of {letter} are not in A and were left out: {', '.join(more[:SHOWN])}"
-                         f"{', …' if len(more) > SHOWN else ''}.")
+            found.append(f"{len(more)} tensors of {letter} are not in A and were left out: {examples(more)}.")
     return tuple(found)

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,10 +19,9 @@ from torch import Tensor
 from modules.core.merge import DIFFUSERS, SAFETENSORS, Recipe
 from modules.core.plan import ModelRef
 from modules.core.result import Watch
-from modules.families import checkpoint, detect
+from modules.families import checkpoint
 from modules.families.base import Model
 from modules.families.components import Source
-from modules.families.latent_diffusion import LatentDiffusion
 from modules.families.open_clip import stored_name
 from modules.library.files import Library
 from modules.library.headers import Header
@@ -75,7 +73,7 @@ class Opened:
 
         def opened(*paths: str) -> Mapping[str, Tensor]:
             return Merged(self.steps.get(names.get(paths, ""), {}), self.method, self.bounds)
-        family = cast(LatentDiffusion, detect(header)[0])
+        family = self.first.latent_diffusion
         variant = self.first.variant
         return checkpoint.sources(header, variant, family.towers(variant.components["unet"]), opened)
 

@@ -1,7 +1,5 @@
-from PIL import ImageFont
-
 from modules.imaging import bars as drawing
-from modules.imaging.bars import HEAT, THEMES, WIDTH, bars, fitted, heat, percent, scale
+from modules.imaging.bars import HEAT, THEMES, WIDTH, bars, heat, percent, scale
 
 
 def coloured(image, row, colours):
@@ -35,8 +33,8 @@ def test_numbers_have_three_digits_that_count():
     assert [percent(x) for x in (None, 0.0, 0.12345, 1.0, 0.000012345)] == ["-", "0 %", "12.3 %", "100 %", "0.00123 %"]
 
 
-def test_long_names_are_cut():
-    font = ImageFont.load_default(14)
-    assert fitted("short\nname", font, 500) == "short name"
-    cut = fitted("x" * 500, font, 100)
-    assert cut.endswith("...") and font.getlength(cut) <= 100
+def test_long_titles_are_cut_to_the_width():
+    image = bars("x" * 500, "short\nnote", [("IN00", 0.5)], THEMES["dark"])
+    assert image.crop((WIDTH - drawing.MARGIN, 0, WIDTH, drawing.TITLE)).getcolors() == [
+        (drawing.MARGIN * drawing.TITLE, (0x1b, 0x18, 0x16))]
+    assert len(image.crop((drawing.MARGIN, 0, WIDTH - drawing.MARGIN, 34)).getcolors(9999)) > 5

@@ -24,6 +24,9 @@ def test_a_word_wider_than_a_line_is_broken():
 def test_what_does_not_fit_is_left_out_and_that_is_seen():
     lines = wrapped("one two three four five six", LETTERS, 60, 2)
     assert len(lines) == 2 and lines[-1].endswith("...")
+    assert all(LETTERS.getlength(line) <= width for width in range(30, 120, 3)
+               for line in wrapped("one two three four five six", LETTERS, width, 2))
+    assert wrapped("one two", LETTERS, 1, 1) == ("...",)
     assert wrapped("x " * 500, LETTERS, 10_000, 3)[-1].endswith("...")
 
 
