@@ -28,8 +28,8 @@ def restoring(triggers: list[Any], tab: str, action: Callable[..., Any], outputs
 
     Whatever was typed earlier would be overwritten by it, and storing the form earlier would overwrite what is stored.
     """
-    for trigger in triggers:
-        # Each is answered, so that the page can tell by counting when the last one was.
-        asked = quietly(trigger, action, outputs=outputs, trigger_mode="multiple",
-                        js=f"() => {{ window.darkroom.restoring('{tab}'); return []; }}")
-        quietly(asked.then, js=f"() => {{ window.darkroom.restored('{tab}'); return []; }}")
+    # One event for all of them: the page compares every control with every event. Each is answered, so that the page
+    # can tell by counting when the last one was.
+    asked = listen(triggers, action, outputs=outputs, trigger_mode="multiple",
+                   js=f"() => {{ window.darkroom.restoring('{tab}'); return []; }}")
+    quietly(asked.then, js=f"() => {{ window.darkroom.restored('{tab}'); return []; }}")
