@@ -31,7 +31,8 @@ class LoopConfig:
 
     ``lr`` warms up over ``warmup`` steps, stays, and falls linearly to zero over the last ``decay`` of all ``steps``.
     ``batch`` pictures per step are processed ``accumulate`` parts at a time. ``precision`` is ``fp32`` or ``bf16``.
-    ``checkpoint_seconds`` apart, and at the end, the state is saved; ``sample_every`` steps a grid is drawn.
+    ``optimizer`` is ``adamw`` or, for the denoiser's matrices, ``muon``. ``checkpoint_seconds`` apart, and at the end,
+    the state is saved; ``sample_every`` steps a grid is drawn.
     """
 
     steps: int
@@ -40,6 +41,7 @@ class LoopConfig:
     accumulate: int = 1
     warmup: int = 50
     decay: float = 0.5
+    optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float = 1.0

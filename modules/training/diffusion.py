@@ -9,14 +9,39 @@ from typing import Any
 import torch
 from torch import nn
 
+from modules.core.errors import InvalidRequest
 from modules.training import losses, noise, sample, warm_up
 from modules.training.config import DiffusionConfig
 from modules.training.denoiser import Denoiser
 from modules.training.grids import save_grid
 from modules.training.latents import Cache
-from modules.training.loop import Average, adam, apply_rate, autocast, generator, learned, learned_state, rate
+from modules.training.loop import Average, adam, apply_rate, autocast, generator, learned, learned_state, muon, rate
 
 Decode = Callable[[torch.Tensor], torch.Tensor]
+
+
+def optimizer(model: Denoiser, config: DiffusionConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of what is not frozen of ``model``; raises ``InvalidRequest`` for one that is not known."""
+    text = {"params": learned(model.text), "scale": config.text_lr_scale}
+    groups: list[dict[str, Any]] = [{"params": learned(model.unet)}, text]
+    if config.loop.optimizer == "muon":
+        hidden, others = matrices(model)
+        groups = [{"params": others}, {"params": hidden, "matrix": True}, text]
+    elif config.loop.optimizer != "adamw":
+        raise InvalidRequest(f"There is no optimizer {config.loop.optimizer}.", "Use adamw or muon.")
+    groups = [group for group in groups if group["params"]]
+    return (muon if config.loop.optimizer == "muon" else adam)(groups, config.loop)
+
+
+def matrices(model: Denoiser) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return what is learned of the denoiser: matrices between hidden layers, and all else (ends, biases, norms)."""
+    hidden: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, value in model.unet.named_parameters():
+        if value.requires_grad:
+            ends = name.startswith(("conv_in.", "conv_out."))
+            (others if ends or value.ndim < 2 else hidden).append(value)
+    return hidden, others
 
 
 class DiffusionStage:
@@ -36,11 +61,7 @@ class DiffusionStage:
         self.process = noise.process(config, device)
         self.model = model.to(device, memory_format=torch.channels_last).train()
         self.forward: Any = torch.compile(self.model) if loop.compile else self.model
-        groups: list[dict[str, Any]] = [
-            {"params": learned(model.unet)},
-            {"params": learned(model.text), "scale": config.text_lr_scale},
-        ]
-        self.optimizer = adam([group for group in groups if group["params"]], loop)
+        self.optimizer = optimizer(self.model, config)
         self.average = self.fresh_average()
 
     def warm_up(self) -> None:
@@ -81,7 +102,7 @@ class DiffusionStage:
         """Return the weighted squared error of one part of a batch."""
         latents, tokens = self.batch(count, source)
         grain = torch.randn(latents.shape, generator=source, device=self.device)
-        steps = torch.randint(noise.TIMESTEPS, (count,), generator=source, device=self.device)
+        steps = noise.spread_steps(count, source)
         noisy, target = self.process.mix(latents, grain, steps)
         with autocast(self.device, self.config.loop.precision):
             output = self.forward(noisy, steps, tokens)

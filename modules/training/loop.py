@@ -20,6 +20,7 @@ from torch import nn
 
 from modules.training import checkpoint
 from modules.training.config import LoopConfig
+from modules.training.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,11 @@ def adam(parameters: Iterable[dict[str, Any]], config: LoopConfig) -> torch.opti
     groups = [{"scale": 1.0, **group} for group in parameters]
     fused = True if groups[0]["params"][0].is_cuda else None  # one kernel instead of hundreds
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+
+
+def muon(parameters: Iterable[dict[str, Any]], config: LoopConfig) -> Muon:
+    """Return the optimizer of parameter groups, as ``adam``; those with ``matrix`` are moved by Muon."""
+    return Muon([{"scale": 1.0, **group} for group in parameters], config.lr, config.betas, config.weight_decay)
 
 
 def apply_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

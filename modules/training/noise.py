@@ -51,6 +51,16 @@ class Process:
         return level / (1 - level)
 
 
+def spread_steps(count: int, source: torch.Generator) -> torch.Tensor:
+    """Return ``count`` random steps, one in each of as many equal parts of the range.
+
+    Each is uniform over a batch's parts, and batches differ less in how hard they are (Kingma et al. 2021, app. I.1).
+    """
+    offset = torch.rand(1, generator=source, device=source.device)
+    parts = torch.arange(count, device=source.device)
+    return ((offset + parts) * (TIMESTEPS / count)).long().clamp_max(TIMESTEPS - 1)
+
+
 def process(config: DiffusionConfig, device: torch.device) -> Process:
     """Return the process of a configuration; raises ``InvalidRequest`` for epsilon with zero terminal SNR."""
     if config.zero_snr and config.prediction != "v_prediction":

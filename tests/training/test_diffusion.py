@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from modules.core.errors import InvalidRequest
 from modules.training import diffusion, loop
 from modules.training.denoiser import Denoiser, build_text, build_unet
 from modules.training.latents import Cache
@@ -56,8 +57,9 @@ def test_a_few_steps_reduce_the_loss(config, cache, tmp_path):
     assert loss() < 0.5 * before
 
 
-def test_resuming_is_exact(config, cache, tmp_path):
-    shape = loop_config(steps=4, ema_on_cpu=True)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resuming_is_exact(config, cache, tmp_path, optimizer):
+    shape = loop_config(steps=4, ema_on_cpu=True, optimizer=optimizer)
     whole = stage(config, cache, tmp_path, loop=shape)
     loop.run(whole, shape, tmp_path / "whole")
     loop.run(stage(config, cache, tmp_path, loop=shape), shape, tmp_path / "part", loop.Limits(seconds=0))
@@ -115,3 +117,20 @@ def test_a_grid_is_drawn_from_the_average(config, cache, tmp_path):
     before = weights(trainer)
     trainer.sample(3)
     assert (tmp_path / "samples-0000003.png").is_file() and torch.equal(before, weights(trainer))
+
+
+def test_muon_moves_what_lies_between_the_ends_of_the_denoiser(config, cache, tmp_path):
+    trainer = stage(config, cache, tmp_path, loop=loop_config(optimizer="muon"))
+    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    groups = trainer.optimizer.param_groups
+    moved = {names[id(value)] for group in groups if group["matrix"] for value in group["params"]}
+    others = set(names.values()) - moved
+    assert "unet.mid_block.resnets.0.conv1.weight" in moved and "unet.time_embedding.linear_1.weight" in moved
+    assert {"unet.conv_in.weight", "unet.conv_out.weight", "unet.conv_norm_out.weight"} <= others
+    assert all(name.endswith(".weight") and name.startswith("unet.") for name in moved)
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_an_unknown_optimizer_is_refused(config, cache, tmp_path):
+    with pytest.raises(InvalidRequest, match="sgd"):
+        stage(config, cache, tmp_path, loop=loop_config(optimizer="sgd"))

@@ -44,3 +44,11 @@ def test_snr_is_signal_over_noise(config):
 def test_epsilon_cannot_start_from_pure_noise(config):
     with pytest.raises(InvalidRequest, match="v_prediction"):
         made(config, prediction="epsilon", zero_snr=True)
+
+
+def test_steps_are_spread_over_the_range(source):
+    draws = torch.stack([noise.spread_steps(8, source) for _ in range(400)])
+    parts = draws // (noise.TIMESTEPS // 8)
+    assert torch.equal(parts, torch.arange(8).expand(400, 8))
+    assert draws.min() < 10 and draws.max() > 990 and draws.max() < noise.TIMESTEPS
+    assert abs(draws.float().mean() - 499.5) < 10
