@@ -31,8 +31,7 @@ class LoopConfig:
 
     ``lr`` warms up over ``warmup`` steps, stays, and falls linearly to zero over the last ``decay`` of all ``steps``.
     ``batch`` pictures per step are processed ``accumulate`` parts at a time. ``precision`` is ``fp32`` or ``bf16``.
-    ``optimizer`` is ``adamw`` or, for the denoiser's matrices, ``muon``. ``checkpoint_seconds`` apart, and at the end,
-    the state is saved; ``sample_every`` steps a grid is drawn.
+    ``checkpoint_seconds`` apart, and at the end, the state is saved; ``sample_every`` steps a grid is drawn.
     """
 
     steps: int
@@ -41,7 +40,6 @@ class LoopConfig:
     accumulate: int = 1
     warmup: int = 50
     decay: float = 0.5
-    optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -100,7 +98,9 @@ class DiffusionConfig:
     autoencoder never saw. ``draws`` compositions of each are cached as latents, with ``wordings`` captions each.
     ``grid`` prompts are drawn as it goes. ``prediction`` is ``epsilon`` or ``v_prediction``;
     ``zero_snr`` rescales the betas so that the last step is pure noise (Lin et al. 2023, algorithm 1).
-    Before, the text encoder alone learns for ``text_warmup`` steps what its captions look like on average.
+    ``optimizer`` is ``adamw``, or ``muon`` for its matrices.
+    Before, the text encoder alone learns for ``text_warmup`` steps what its captions look like on average, by AdamW at
+    a rate that falls from ``text_warmup_lr``.
     The loss weighs the error of the clean latent by the signal-to-noise ratio clamped to ``snr_range``.
     """
 
@@ -123,6 +123,8 @@ class DiffusionConfig:
     text_lr_scale: float = 0.3
     text_warmup: int = 2000
     text_warmup_batch: int = 128
+    text_warmup_lr: float = 1e-3
+    optimizer: str = "adamw"
     prediction: str = "v_prediction"
     zero_snr: bool = False
     beta_start: float = 0.00085

@@ -22,15 +22,17 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 
 def optimizer(model: Denoiser, config: DiffusionConfig) -> torch.optim.Optimizer:
     """Return the optimizer of what is not frozen of ``model``; raises ``InvalidRequest`` for one that is not known."""
-    text = {"params": learned(model.text), "scale": config.text_lr_scale}
-    groups: list[dict[str, Any]] = [{"params": learned(model.unet)}, text]
-    if config.loop.optimizer == "muon":
+    text: dict[str, Any] = {"params": learned(model.text), "scale": config.text_lr_scale}
+    if config.optimizer == "adamw":
+        return adam(_filled({"params": learned(model.unet)}, text), config.loop)
+    if config.optimizer == "muon":
         hidden, others = matrices(model)
-        groups = [{"params": others}, {"params": hidden, "matrix": True}, text]
-    elif config.loop.optimizer != "adamw":
-        raise InvalidRequest(f"There is no optimizer {config.loop.optimizer}.", "Use adamw or muon.")
-    groups = [group for group in groups if group["params"]]
-    return (muon if config.loop.optimizer == "muon" else adam)(groups, config.loop)
+        return muon(_filled({"params": others}, {"params": hidden, "matrix": True}, text), config.loop)
+    raise InvalidRequest(f"There is no optimizer {config.optimizer}.", "Use adamw or muon.")
+
+
+def _filled(*groups: dict[str, Any]) -> list[dict[str, Any]]:
+    return [group for group in groups if group["params"]]
 
 
 def matrices(model: Denoiser) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -52,9 +52,10 @@ class Process:
 
 
 def spread_steps(count: int, source: torch.Generator) -> torch.Tensor:
-    """Return ``count`` random steps, one in each of as many equal parts of the range.
+    """Return ``count`` random steps, one in each of as many equal parts of the range, in order.
 
-    Each is uniform over a batch's parts, and batches differ less in how hard they are (Kingma et al. 2021, app. I.1).
+    Over many batches every step is as frequent as any; one batch is about as hard as another (Kingma et al. 2021,
+    app. I.1).
     """
     offset = torch.rand(1, generator=source, device=source.device)
     parts = torch.arange(count, device=source.device)

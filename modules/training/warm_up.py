@@ -36,7 +36,7 @@ def teach(model: Denoiser, cache: Cache, config: DiffusionConfig, device: torch.
     optimizer = adam([{"params": [*model.text.parameters(), *head.parameters()]}], loop)
     explained = 0.0
     for step in range(config.text_warmup):
-        apply_rate(optimizer, loop.lr * (1 - step / config.text_warmup))
+        apply_rate(optimizer, config.text_warmup_lr * (1 - step / config.text_warmup))
         source = generator(device, loop.seed, "captions", step)
         index = torch.randint(len(wanted), (config.text_warmup_batch,), generator=source, device=device)
         wording = torch.randint(cache.tokens.shape[1], index.shape, generator=source, device=device)

@@ -23,6 +23,15 @@ def network(site):
     site.app.networks.rescan(wait=True)
 
 
+@pytest.fixture
+def page(open_page):
+    """The page with the Inspector open and its kinds listed."""
+    opened = open_page()
+    opened.get_by_role("tab", name="Inspector").click()
+    expect(opened.locator("#inspector_kind option")).to_have_count(9)
+    return opened
+
+
 def choose(page, kind, name):
     page.select_option("#inspector_kind", kind)
     page.fill("#inspector_name", name)
@@ -30,10 +39,7 @@ def choose(page, kind, name):
 
 
 @pytest.mark.usefixtures("network")
-def test_a_model_is_shown_checked_and_searched(open_page) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).to_have_count(9)
+def test_a_model_is_shown_checked_and_searched(page) -> None:
     choose(page, "lora", "inspected")
     found = page.locator(".inspector-found")
     expect(found.locator("h2")).to_have_text("LoRA for Stable Diffusion 1.x")
@@ -71,10 +77,7 @@ def pair(site) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("pair")
-def test_two_checkpoints_are_compared(open_page) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).to_have_count(9)
+def test_two_checkpoints_are_compared(page) -> None:
     choose(page, "checkpoint", "compared-a")
     compared = page.locator("darkroom-difference")
     page.fill("#difference_model", "compared-b")
@@ -85,20 +88,14 @@ def test_two_checkpoints_are_compared(open_page) -> None:
     expect(compared.locator("tbody tr")).to_have_count(3)
 
 
-def test_what_is_not_there_is_said(open_page) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).to_have_count(9)
+def test_what_is_not_there_is_said(page) -> None:
     with page.expect_response(lambda answer: "names?" in answer.url):
         page.select_option("#inspector_kind", "vae")
     expect(page.locator("#inspector_name")).to_have_attribute("placeholder", "There are none")
 
 
 @pytest.mark.usefixtures("network")
-def test_another_kind_shows_nothing_of_the_model_before(open_page) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Inspector").click()
-    expect(page.locator("#inspector_kind option")).not_to_have_count(0)
+def test_another_kind_shows_nothing_of_the_model_before(page) -> None:
     choose(page, "lora", "inspected")
     expect(page.locator(".inspector-found h2")).to_be_visible()
     page.select_option("#inspector_kind", "vae")

@@ -59,11 +59,10 @@ def test_a_few_steps_reduce_the_loss(config, cache, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_resuming_is_exact(config, cache, tmp_path, optimizer):
-    shape = loop_config(steps=4, ema_on_cpu=True, optimizer=optimizer)
-    whole = stage(config, cache, tmp_path, loop=shape)
+    shape = loop_config(steps=4, ema_on_cpu=True)
+    whole, part, rest = (stage(config, cache, tmp_path, loop=shape, optimizer=optimizer) for _ in range(3))
     loop.run(whole, shape, tmp_path / "whole")
-    loop.run(stage(config, cache, tmp_path, loop=shape), shape, tmp_path / "part", loop.Limits(seconds=0))
-    rest = stage(config, cache, tmp_path, loop=shape)
+    loop.run(part, shape, tmp_path / "part", loop.Limits(seconds=0))
     loop.run(rest, shape, tmp_path / "part")
     assert torch.equal(weights(whole), weights(rest))
     for name, value in whole.average.weights.items():
@@ -120,7 +119,7 @@ def test_a_grid_is_drawn_from_the_average(config, cache, tmp_path):
 
 
 def test_muon_moves_what_lies_between_the_ends_of_the_denoiser(config, cache, tmp_path):
-    trainer = stage(config, cache, tmp_path, loop=loop_config(optimizer="muon"))
+    trainer = stage(config, cache, tmp_path, optimizer="muon")
     names = {id(value): name for name, value in trainer.model.named_parameters()}
     groups = trainer.optimizer.param_groups
     moved = {names[id(value)] for group in groups if group["matrix"] for value in group["params"]}
@@ -133,4 +132,4 @@ def test_muon_moves_what_lies_between_the_ends_of_the_denoiser(config, cache, tm
 
 def test_an_unknown_optimizer_is_refused(config, cache, tmp_path):
     with pytest.raises(InvalidRequest, match="sgd"):
-        stage(config, cache, tmp_path, loop=loop_config(optimizer="sgd"))
+        stage(config, cache, tmp_path, optimizer="sgd")

@@ -36,8 +36,8 @@ def explained(model, cache):
 
 
 def warm(config, **changes):
-    shape = loop_config(lr=3e-3)
-    return dataclasses.replace(config.diffusion, loop=shape, text_warmup=150, text_warmup_batch=12, **changes)
+    return dataclasses.replace(config.diffusion, loop=loop_config(), text_warmup=150, text_warmup_batch=12,
+                               text_warmup_lr=3e-3, **changes)
 
 
 def test_captions_come_to_stand_for_their_pictures(config, cache):

@@ -138,11 +138,11 @@ export function duration(seconds) {
   return minutes < 60 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-// The pictures of a job that are meant to be seen, in order: of a plot the grid, not its cells.
 export function fileSize(bytes) {
   return bytes < 1e3 ? `${bytes} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
+// The pictures of a job that are meant to be seen, in order: of a plot the grid, not its cells.
 export function shownImages(job) {
   return job.shown.map((place) => job.images[place]);
 }
